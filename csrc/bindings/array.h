@@ -1,0 +1,141 @@
+#pragma once
+// From Python arrays to views, without a copy. An argument that does not fit (another library, dtype, byte order,
+// alignment) makes a binding return NotImplemented, and the Python layer adapts it; only errors of the user are raised.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "views.h"
+
+namespace softmap::bindings {
+
+namespace py = pybind11;
+
+inline constexpr int kFloatNum = py::detail::npy_api::NPY_FLOAT_, kDoubleNum = py::detail::npy_api::NPY_DOUBLE_;
+
+template <class T>
+inline constexpr int kTypeNum = sizeof(T) == 4 ? kFloatNum : kDoubleNum;
+
+// NPY_FLOAT or NPY_DOUBLE for an aligned native array that the kernels can read where it lies, otherwise -1.
+inline int kernel_type(const py::array& a) {
+  const auto dtype = a.dtype();
+  const int num = dtype.num();
+  if (num != kFloatNum && num != kDoubleNum) return -1;
+  if (dtype.byteorder() != '=' || !(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return -1;
+  return num;
+}
+
+inline std::string shape_text(const py::array& a) {
+  std::string s = "(";
+  for (py::ssize_t k = 0; k < a.ndim(); ++k) s += (k ? ", " : "") + std::to_string(a.shape(k));
+  return s + (a.ndim() == 1 ? ",)" : ")");
+}
+
+[[noreturn]] inline void raise_axis(const std::string& message) {
+  const auto type = py::module_::import("numpy.exceptions").attr("AxisError");
+  PyErr_SetString(type.ptr(), message.c_str());
+  throw py::error_already_set();
+}
+
+// The axes to reduce as one bit an axis, from None, an integer or a tuple of integers.
+inline std::uint64_t axis_bits(const char* function, const py::array& x, py::handle axis) {
+  const auto ndim = x.ndim();
+  if (axis.is_none()) return ndim == 64 ? ~std::uint64_t(0) : (std::uint64_t(1) << ndim) - 1;
+  std::uint64_t bits = 0;
+  const auto add = [&](py::handle item) {
+    const Py_ssize_t given = PyNumber_AsSsize_t(item.ptr(), PyExc_OverflowError);
+    if (given == -1 && PyErr_Occurred()) {
+      PyErr_Clear();
+      throw py::type_error(std::string(function) + ": axis = " + std::string(py::repr(axis)) +
+                           ", it must be an integer, a tuple of integers or None");
+    }
+    const Py_ssize_t k = given < 0 ? given + ndim : given;
+    if (k < 0 || k >= ndim) {
+      raise_axis(std::string(function) + ": axis " + std::to_string(given) + " is out of range for x of shape " + shape_text(x));
+    }
+    if (bits >> k & 1) {
+      throw py::value_error(std::string(function) + ": axis " + std::to_string(given) + " is given twice");
+    }
+    bits |= std::uint64_t(1) << k;
+  };
+  if (PyTuple_Check(axis.ptr()) || PyList_Check(axis.ptr())) {
+    for (const auto item : axis) add(item);
+  } else {
+    add(axis);
+  }
+  return bits;
+}
+
+// The axes of `a` whose bit equals `wanted`, neighbours that lie in memory as one merged.
+inline Axes select_axes(const py::array& a, std::uint64_t bits, bool wanted) {
+  Axes r;
+  const auto item = a.itemsize();
+  for (py::ssize_t k = 0; k < a.ndim(); ++k) {
+    if ((bits >> k & 1) != wanted || a.shape(k) == 1) continue;
+    const Index extent = a.shape(k), stride = a.strides(k) / item;
+    if (r.n > 0 && r.stride[r.n - 1] == stride * extent) {
+      r.extent[r.n - 1] *= extent;
+      r.stride[r.n - 1] = stride;
+    } else {
+      r.extent[r.n] = extent;
+      r.stride[r.n++] = stride;
+    }
+  }
+  return r;
+}
+
+template <class T>
+Rows<const T> const_rows(const py::array& a, std::uint64_t bits) {
+  return {static_cast<const T*>(a.data()), select_axes(a, bits, false), select_axes(a, bits, true)};
+}
+template <class T>
+Rows<T> mutable_rows(py::array& a, std::uint64_t bits) {
+  return {static_cast<T*>(a.mutable_data()), select_axes(a, bits, false), select_axes(a, bits, true)};
+}
+
+// Shape of x without the reduced axes, or with 1 in their places.
+inline std::vector<py::ssize_t> reduced_shape(const py::array& x, std::uint64_t bits, bool keepdims = false) {
+  std::vector<py::ssize_t> shape;
+  for (py::ssize_t k = 0; k < x.ndim(); ++k) {
+    const bool reduced = bits >> k & 1;
+    if (!reduced || keepdims) shape.push_back(reduced ? 1 : x.shape(k));
+  }
+  return shape;
+}
+
+// As NumPy does: a 0-d result is a scalar.
+inline py::object scalar_if_0d(py::array result) {
+  if (result.ndim() > 0) return result;
+  return result[py::tuple()];
+}
+
+// Releases the GIL where the work is long enough to be worth it.
+class ReleaseIf {
+ public:
+  explicit ReleaseIf(bool release) : state_(release ? PyEval_SaveThread() : nullptr) {}
+  ~ReleaseIf() {
+    if (state_) PyEval_RestoreThread(state_);
+  }
+  ReleaseIf(const ReleaseIf&) = delete;
+  ReleaseIf& operator=(const ReleaseIf&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+inline constexpr Index kReleaseElements = 1 << 13;
+
+// n_threads as the user gave it: None means the default.
+inline int thread_count(const char* function, py::handle n_threads, int default_threads) {
+  if (n_threads.is_none()) return default_threads;
+  const Py_ssize_t n = PyLong_Check(n_threads.ptr()) ? PyLong_AsSsize_t(n_threads.ptr()) : -1;
+  if (n < 1) {
+    PyErr_Clear();
+    throw py::value_error(std::string(function) + ": n_threads = " + std::string(py::repr(n_threads)) +
+                          ", it must be an integer of at least 1 or None");
+  }
+  return n < 4096 ? static_cast<int>(n) : 4096;
+}
+
+}  // namespace softmap::bindings

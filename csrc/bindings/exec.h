@@ -1,0 +1,14 @@
+#pragma once
+// How this module's backend is told to run.
+#include "bindings/array.h"
+#include "cpu/exec.h"
+#include "cpu/parallel.h"
+
+namespace softmap::bindings {
+
+inline int threads_for(const char* function, py::handle n_threads) {
+  return thread_count(function, n_threads, cpu::runtime().default_threads());
+}
+inline cpu::Exec make_exec(int n_threads) { return {n_threads}; }
+
+}  // namespace softmap::bindings

@@ -1,0 +1,92 @@
+#pragma once
+// exp(x) held as mantissa * 2^exponent, so that a sum of exponentials needs no maximum: the accumulation step of the
+// two-pass softmax.
+//
+// Reference: Dukhan & Ablavatski, "Two-Pass Softmax Algorithm", 2020, arXiv:2001.04438, algorithm 3.
+#include "core/lane.h"
+
+namespace softmap::core {
+
+// log 2 in two parts: the first rounded to T, the second the rest.
+template <class T>
+inline constexpr T kLn2High = T(0x1.62e42fefa39efp-1);
+template <class T>
+inline constexpr T kLn2Low = T(0x1.abc9e3b39803fp-56);
+template <>
+inline constexpr float kLn2Low<float> = -0x1.05c61p-29f;
+template <class T>
+inline constexpr T kLog2E = T(0x1.71547652b82fep+0);
+
+// exp(t) = 1 + t + t^2 P(t) on |t| <= 0.3475; csrc/core/fit_coefficients.py.
+template <class T>
+inline constexpr T kExp[11] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1.5555555555556p-5,  0x1.1111111110085p-7,
+                               0x1.6c16c16c162a3p-10, 0x1.a01a01ac16f76p-13, 0x1.a01a01a6f35fbp-16, 0x1.71de019d031e7p-19,
+                               0x1.27e4db0f8a3efp-22, 0x1.af4f1ddf981a8p-26, 0x1.1f73b376c0f55p-29};
+template <>
+inline constexpr float kExp<float>[6] = {0x1.000000p-1f, 0x1.555556p-3f, 0x1.5554e8p-5f, 0x1.1110e0p-7f, 0x1.6d44b2p-10f, 0x1.a12652p-13f};
+
+// The largest |x| that exp_pair takes: n = round(x log2 e) is then an exact integer with room for rounding.
+template <class T>
+inline constexpr T kExpPairLimit = T(0x1p50);
+template <>
+inline constexpr float kExpPairLimit<float> = 0x1p21f;
+
+template <class V>
+struct ExpPair {
+  V m;  // mantissa, in [0.70, 1.42]
+  V e;  // exponent, an integer
+};
+
+// exp(x) = m * 2^e for |x| <= kExpPairLimit; NaN gives a NaN mantissa. exp_pair(0) is exactly (1, 0).
+//
+//   e = round(x / log 2),  t = x - e log 2,  m = exp(t) = 1 + (t + t^2 P(t))
+template <class V>
+SOFTMAP_HD ExpPair<V> exp_pair(V x) {
+  using T = typename lane<V>::Scalar;
+  const V e = round_even(x * V(kLog2E<T>));
+  V t = fmadd(e, V(-kLn2High<T>), x);
+  t = fmadd(e, V(-kLn2Low<T>), t);
+  const V r = fmadd(t * t, polynomial(t, kExp<T>), t);
+  return {V(T(1)) + r, e};
+}
+
+// exp(x) for every x: 0 at -inf, gradual underflow, infinity on overflow, NaN at NaN.
+template <class V>
+SOFTMAP_HD V exp(V x) {
+  using T = typename lane<V>::Scalar;
+  const V limit = V(T(2) * Format<T>::exponent_limit);
+  const ExpPair<V> p = exp_pair(min(limit, max(-limit, x)));
+  return scale2(p.m, p.e);
+}
+
+// A sum of pairs, (m + low) * 2^e: low carries what rounding took from m, so that the length of a row does not show.
+template <class V>
+struct ExpSum {
+  V m, low, e;
+};
+
+template <class V>
+SOFTMAP_HD ExpSum<V> empty_sum() {
+  using T = typename lane<V>::Scalar;
+  return {V(T(0)), V(T(0)), V(T(-8) * kExpPairLimit<T>)};
+}
+
+// sum + m * 2^e.
+template <class V>
+SOFTMAP_HD ExpSum<V> add(ExpSum<V> sum, V m, V e) {
+  using T = typename lane<V>::Scalar;
+  const V top = max(sum.e, e);
+  const V keep = scale2(V(T(1)), sum.e - top);
+  V low;
+  const V total = two_sum(sum.m * keep, scale2(m, e - top), low);
+  return {total, fmadd(sum.low, keep, low), top};
+}
+
+template <class V>
+SOFTMAP_HD ExpSum<V> add(ExpSum<V> a, ExpSum<V> b) {
+  ExpSum<V> sum = add(a, b.m, b.e);
+  sum.low = sum.low + scale2(b.low, b.e - sum.e);
+  return sum;
+}
+
+}  // namespace softmap::core

@@ -1,0 +1,70 @@
+"""Fit the polynomials of core/: `python csrc/core/fit_coefficients.py` prints them as C++ arrays.
+
+Each is a Chebyshev interpolation computed with 60 digits, turned into powers and rounded once. `tests/test_core.py`
+runs the fits again and compares them with the constants in the headers.
+"""
+
+from collections.abc import Callable
+
+import mpmath as mp
+
+mp.mp.dps = 60
+
+
+def fit(f: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> list[mp.mpf]:
+    """Coefficients of the polynomial in x, lowest first, that interpolates `f` at the Chebyshev nodes of [low, high]."""
+    n = degree + 1
+    middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
+    angles = [mp.pi * (2 * k + 1) / (2 * n) for k in range(n)]
+    values = [f(middle + half * mp.cos(a)) for a in angles]
+    series = [mp.fsum(v * mp.cos(j * a) for v, a in zip(values, angles, strict=True)) * 2 / n for j in range(n)]
+    series[0] /= 2
+    # T_0, T_1, ... as polynomials in x, through u = (x - middle) / half.
+    u = [-middle / half, 1 / half]
+    previous, current = [mp.mpf(1)], u
+    total = [mp.mpf(0)] * n
+    for c in series:
+        for k, t in enumerate(previous):
+            total[k] += c * t
+        following = [mp.mpf(0)] * (len(current) + 1)
+        for k, t in enumerate(current):
+            following[k] += 2 * u[0] * t
+            following[k + 1] += 2 * u[1] * t
+        for k, t in enumerate(previous):
+            following[k] -= t
+        previous, current = current, following
+    return total
+
+
+def exp_remainder(t: mp.mpf) -> mp.mpf:
+    """(exp(t) - 1 - t) / t^2, by its series near 0."""
+    if abs(t) < mp.mpf("1e-8"):
+        return mp.fsum(t**k / mp.factorial(k + 2) for k in range(6))
+    return (mp.expm1(t) - t) / t**2
+
+
+def log_remainder(z: mp.mpf) -> mp.mpf:
+    """(2 atanh(s) - 2 s) / s^3 at z = s^2."""
+    return mp.fsum(2 * z**k / (2 * k + 3) for k in range(60))
+
+
+TABLES = {
+    "kExp<double>": (exp_remainder, -0.3475, 0.3475, 10),
+    "kExp<float>": (exp_remainder, -0.3475, 0.3475, 5),
+    "kLog<double>": (log_remainder, 0.0, 0.02945, 6),
+    "kLog<float>": (log_remainder, 0.0, 0.02945, 2),
+}
+
+
+def literal(c: mp.mpf, name: str) -> str:
+    """Hexadecimal literal of the nearest number of the table's type."""
+    if "float" in name:
+        import numpy as np
+
+        return float(np.float32(mp.nstr(c, 30))).hex() + "f"
+    return float(c).hex()
+
+
+if __name__ == "__main__":
+    for name, (f, low, high, degree) in TABLES.items():
+        print(f"{name} = {{" + ", ".join(literal(c, name) for c in fit(f, low, high, degree)) + "};")

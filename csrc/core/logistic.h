@@ -1,0 +1,22 @@
+#pragma once
+#include "core/log.h"
+
+namespace softmap::core {
+
+// 1 / (1 + exp(-x)), the logistic function; computed from exp(-|x|), so that neither tail overflows or cancels.
+template <class V>
+SOFTMAP_HD V sigmoid(V x) {
+  using T = typename lane<V>::Scalar;
+  const V one = V(T(1)), e = exp(-abs(x));
+  return select(x < V(T(0)), e, one) / (one + e);
+}
+
+// log sigmoid(x) = min(x, 0) - log1p(exp(-|x|)).
+template <class V>
+SOFTMAP_HD V log_sigmoid(V x) {
+  using T = typename lane<V>::Scalar;
+  const V tail = log1p(exp(-abs(x)));
+  return select(x < V(T(0)), x - tail, -tail);
+}
+
+}  // namespace softmap::core

@@ -1,0 +1,55 @@
+#pragma once
+// Work over chunks whose boundaries depend on the problem alone, never on the number of threads.
+#include <new>
+
+#include "cpu/exec.h"
+#include "runtime/runtime.h"
+
+namespace softmap::cpu {
+
+const Runtime& runtime();  // bindings/module.cpp, filled from the capsule of _runtime
+
+// Below this many elements (some 50 us of work) a call stays on its own thread.
+inline constexpr Index kSerialElements = 1 << 16;
+
+// body(first, last, slot) over [0, n) in chunks of `chunk`; slot < n_threads tells concurrent calls apart.
+template <class Body>
+void parallel_for(const Exec& exec, Index n, Index chunk, Index elements, Body&& body) {
+  const Index n_chunks = (n + chunk - 1) / chunk;
+  if (exec.n_threads <= 1 || n_chunks <= 1 || elements < kSerialElements) {
+    if (n > 0) body(Index(0), n, 0);
+    return;
+  }
+  struct Context {
+    Body& body;
+    Index n, chunk;
+  } context{body, n, chunk};
+  runtime().parallel(
+      n_chunks, exec.n_threads,
+      [](void* p, Index k, int slot) {
+        auto& c = *static_cast<Context*>(p);
+        const Index first = k * c.chunk, last = first + c.chunk;
+        c.body(first, last < c.n ? last : c.n, slot);
+      },
+      &context);
+}
+
+// `size` elements of T for each slot, or none. Throws std::bad_alloc, so make it before the threads start.
+template <class T>
+class Scratch {
+ public:
+  Scratch(int n_slots, Index size) : size_((size + 15) / 16 * 16) {
+    const auto bytes = sizeof(T) * static_cast<std::size_t>(size_) * static_cast<std::size_t>(n_slots);
+    data_ = bytes > 0 ? static_cast<T*>(::operator new(bytes, std::align_val_t(64))) : nullptr;
+  }
+  ~Scratch() { ::operator delete(data_, std::align_val_t(64)); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  T* operator[](int slot) const { return data_ + size_ * slot; }
+
+ private:
+  Index size_;
+  T* data_;
+};
+
+}  // namespace softmap::cpu

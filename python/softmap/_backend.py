@@ -1,0 +1,46 @@
+"""Choose the compiled module.
+
+A backend is an extension module; all of them export the same functions, so choosing one is the whole dispatch: by device
+first, then by instruction set. The environment variable ``SOFTMAP_BACKEND`` (base, avx2 or avx512) overrides the choice.
+"""
+
+import functools
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+from softmap import _runtime
+from softmap.errors import BackendMissingError
+
+CPU_BACKENDS = ("avx512", "avx2", "base")  # best first
+
+
+def built() -> list[str]:
+    """Names of the CPU backends in this installation, best first."""
+    return [isa for isa in CPU_BACKENDS if importlib.util.find_spec(f"softmap._cpu_{isa}")]
+
+
+@functools.cache
+def cpu(isa: str | None = None) -> ModuleType:
+    """Return the module for this CPU, or for `isa` where it is given."""
+    wanted = isa or os.environ.get("SOFTMAP_BACKEND")
+    available = [name for name in built() if _runtime.supports(name)]
+    if wanted is None:
+        return importlib.import_module(f"softmap._cpu_{available[0]}")
+    if wanted not in available:
+        what = "is not supported by this processor" if wanted in built() else "is not part of this installation"
+        raise ImportError(
+            f"softmap: SOFTMAP_BACKEND = {wanted!r} {what} (available here: {', '.join(available)})"
+        )
+    return importlib.import_module(f"softmap._cpu_{wanted}")
+
+
+def cuda(function: str, argument: str) -> ModuleType:
+    """Return the CUDA module for `function`, called with `argument` on a GPU."""
+    if importlib.util.find_spec("softmap._cuda") is None:
+        raise BackendMissingError(
+            f"{function}: {argument} is on a GPU and this installation has no CUDA backend; "
+            f"install a CUDA build or pass a host array (cupy.asnumpy({argument}), {argument}.cpu())"
+        )
+    return importlib.import_module("softmap._cuda")
