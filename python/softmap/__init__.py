@@ -1,1 +1,3 @@
-"""softmap"""
+"""Logits and comparisons in, scores out."""
+
+from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax

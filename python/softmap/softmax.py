@@ -1,0 +1,417 @@
+"""The softmax family: softmax, log_softmax, logsumexp, level_scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+from numpy.typing import ArrayLike, DTypeLike
+
+from softmap import _backend, _generic
+from softmap._check import Array, as_array, as_float_array, check_number, raise_shape
+
+__all__ = ["LevelScores", "level_scores", "log_softmax", "logsumexp", "softmax"]
+
+Axis = int | tuple[int, ...] | None
+
+
+def softmax(
+    x: ArrayLike,
+    axis: Axis = None,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+) -> Any:
+    """Softmax: exp(z) / sum(exp(z)) along `axis`, with z = x / temperature.
+
+    Parameters
+    ----------
+    x : array_like
+        Logits of any shape. float32 and float64 are computed as they are, float16 in float32,
+        integers and bool in float64.
+    axis : int, tuple of int or None
+        Axes that are summed over; None (default) means all of them.
+    temperature : float or array_like
+        Divides the logits before anything else, by one division each. A number, finite and above
+        0, or an array of the shape of ``logsumexp(x, axis)`` (also with the reduced axes kept as
+        1), of which a value that is not finite and above 0 makes its row NaN.
+    out : ndarray, optional
+        Where the result goes: shape of `x`, floating. It may be `x` itself.
+    dtype : dtype, optional
+        The result is converted to it; by default that of `x` (float64 for integers and bool).
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    ndarray or scalar
+        Array of the shape of `x`; a NumPy scalar where `x` is 0-d.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than numbers, masked arrays, numpy.matrix and arrays of other libraries.
+    ValueError
+        For an axis out of range or given twice, a temperature that is a number but not finite
+        and above 0, or one that has the wrong shape, and an `out` that does not fit.
+
+    Notes
+    -----
+    The sum is one of (mantissa, exponent) pairs [1]_, so no maximum is subtracted and no exponential
+    overflows. -inf is a mask and gives exactly 0; NaN stays in its row; a row of nothing but -inf,
+    or with a +inf, is NaN; an empty `x` gives an empty array.
+
+    References
+    ----------
+    .. [1] M. Dukhan and A. Ablavatski, "Two-Pass Softmax Algorithm", 2020, arXiv:2001.04438,
+       algorithm 3.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> softmap.softmax(np.log([1.0, 2.0, 5.0]))
+    array([0.125, 0.25 , 0.625])
+    """
+    if type(x) is ndarray and type(temperature) is float and 0.0 < temperature < math.inf:
+        if dtype is None:
+            result = _backend.cpu().softmax(x, axis, temperature, out, n_threads)
+            if result is not NotImplemented:
+                return result
+    return _map("softmax", x, axis, temperature, out, dtype, n_threads)
+
+
+def log_softmax(
+    x: ArrayLike,
+    axis: Axis = None,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+) -> Any:
+    """Logarithm of the softmax: z - log(sum(exp(z))) along `axis`, with z = x / temperature.
+
+    Accurate also where the softmax rounds to 1 or to 0: the largest element gets
+    -log1p(sum of the others), which does not cancel.
+
+    Parameters
+    ----------
+    x, axis, temperature, out, dtype, n_threads
+        As in :func:`softmax`.
+
+    Returns
+    -------
+    ndarray or scalar
+        Array of the shape of `x`; a NumPy scalar where `x` is 0-d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`softmax`.
+
+    Notes
+    -----
+    -inf gives -inf beside a finite element, and NaN where the row holds nothing else. A +inf gives
+    NaN in its own place and -inf for the rest of the row, as in SciPy.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> softmap.log_softmax(np.array([0.0, -40.0]))
+    array([-4.24835426e-18, -4.00000000e+01])
+    """
+    if type(x) is ndarray and type(temperature) is float and 0.0 < temperature < math.inf:
+        if dtype is None:
+            result = _backend.cpu().log_softmax(x, axis, temperature, out, n_threads)
+            if result is not NotImplemented:
+                return result
+    return _map("log_softmax", x, axis, temperature, out, dtype, n_threads)
+
+
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike = True,
+    dtype: DTypeLike | None = None,
+    n_threads: int | None = None,
+) -> Any:
+    """Logarithm of the sum of exponentials: log(sum(b * exp(z))) along `axis`, z = a / temperature.
+
+    Parameters
+    ----------
+    a : array_like
+        Exponents, any shape; complex is allowed.
+    axis : int, tuple of int or None
+        Axes that are summed over; None (default) means all of them.
+    b : array_like, optional
+        Factors of the exponentials, of a shape that broadcasts with `a`; may be negative or zero.
+    keepdims : bool
+        Keep the reduced axes with length 1.
+    return_sign : bool
+        Return (log of the magnitude of the sum, its sign) instead.
+    temperature : float or array_like
+        As in :func:`softmax`. The result is LSE(a / T), not T LSE(a / T).
+    where : array_like of bool
+        Elements that count; it broadcasts with `a`.
+    dtype : dtype, optional
+        The result is converted to it.
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    ndarray or scalar
+        `a`'s shape without `axis`. A negative sum gives NaN unless `return_sign`.
+    sgn : ndarray or scalar
+        Only with `return_sign`: 1, 0 or -1; a complex number of magnitude 1 for a complex sum.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`softmax`.
+
+    Notes
+    -----
+    An empty sum is -inf; a row of -inf is -inf; one +inf gives +inf. The element that leads is kept
+    out of the sum where it stands alone, so that ``logsumexp([0, -40])`` keeps all its digits.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> float(softmap.logsumexp(np.log([1.0, 2.0, 5.0])) - np.log(8.0))
+    0.0
+    """
+    if type(a) is ndarray and type(temperature) is float and 0.0 < temperature < math.inf:
+        if b is None and not return_sign and where is True and dtype is None:
+            result = _backend.cpu().logsumexp(a, axis, bool(keepdims), temperature, n_threads)
+            if result is not NotImplemented:
+                return result
+    x = as_array("logsumexp", "a", a)
+    axes = _generic.normalize_axes("logsumexp", x, axis)
+    if b is None and where is True and not return_sign and _is_native(x):
+        y = as_float_array("logsumexp", "a", x)
+        t = _temperature("logsumexp", temperature, y, axes)
+        result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
+        return _converted(result, _result_dtype(x, dtype))
+    factors = None if b is None else as_array("logsumexp", "b", b)
+    t = _temperature("logsumexp", temperature, x, axes, keepdims=True)
+    log_sum, sign = _generic.logsumexp(x, axes, factors, t, as_array("logsumexp", "where", where))
+    if not keepdims:
+        log_sum, sign = log_sum.squeeze(axis=axes), sign.squeeze(axis=axes)
+    if not return_sign:
+        return _converted(_generic.signed_log(log_sum, sign)[()], dtype)
+    return _converted(log_sum[()], dtype), sign[()]
+
+
+@dataclass(frozen=True)
+class LevelScores:
+    """Result of :func:`level_scores`; ``...`` stands for the batch shape of the logits.
+
+    Attributes
+    ----------
+    score : ndarray (...)
+        Expected level.
+    variance : ndarray (...)
+        Variance of the level.
+    probabilities : ndarray (..., K)
+        Softmax over the closed set, synonyms added up.
+    mass : ndarray (...) or None
+        Probability of the closed set in the softmax of the whole row, where asked for.
+    """
+
+    score: Any
+    variance: Any
+    probabilities: Array
+    mass: Any = None
+
+
+def level_scores(
+    logits: ArrayLike,
+    tokens: Sequence[int] | Sequence[Sequence[int]] | Array | None,
+    levels: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    mass: bool = False,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> LevelScores:
+    """Expected level under the softmax of a closed set of columns.
+
+    ``p = softmax(logits[..., tokens] / temperature)``, ``score = sum(p * levels)``,
+    ``variance = sum(p * (levels - score)**2)``: the five-level score of Q-Align and DeQA-Score, the
+    two-word score of Q-Bench and the soft comparison of Compare2Score.
+
+    Parameters
+    ----------
+    logits : array_like (..., V)
+        Rows of logits, for instance of the next token over a vocabulary of V.
+    tokens : sequence of K int, sequence of K sequences of int, or None
+        Columns of the closed set; a sequence in place K holds synonyms, whose probabilities add up.
+        None where the logits already are the K columns.
+    levels : array_like (K,)
+        Value of each member of the closed set.
+    temperature : float or array_like (...)
+        Divides the logits; a number or one for each row.
+    mass : bool
+        Also return how much probability the whole row gives the closed set.
+    out : ndarray (...), optional
+        Where the scores go.
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    LevelScores
+        float32 for float16 and float32 logits, otherwise float64. NumPy scalars for one row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`softmax`; also for a token that is out of range or given twice, and for `levels`
+        of another length than `tokens`.
+
+    Notes
+    -----
+    A row whose closed set is all -inf, or that holds a NaN there, is NaN; the others are unharmed.
+
+    References
+    ----------
+    H. Wu et al., "Q-Align", 2023, arXiv:2312.17090, section 3; H. Zhu et al., "Adaptive Image Quality
+    Assessment via Teaching Large Multimodal Model to Compare", 2024, arXiv:2405.19298, equation 6.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> r = softmap.level_scores(np.log([[1.0, 2.0, 5.0, 8.0]]), tokens=[0, 1, 2], levels=[1, 2, 3])
+    >>> r.score, r.probabilities
+    (array([2.5]), array([[0.125, 0.25 , 0.625]]))
+    """
+    name = "level_scores"
+    x = as_float_array(name, "logits", logits)
+    if x.ndim == 0:
+        raise_shape(name, "logits", x.shape, "it needs at least one axis")
+    values = np.ascontiguousarray(as_float_array(name, "levels", levels), dtype=np.float64)
+    if values.ndim != 1:
+        raise_shape(name, "levels", values.shape, "it must be one-dimensional")
+    flat, start = _closed_set(tokens, x.shape[-1])
+    if len(start) - 1 != len(values):
+        raise ValueError(
+            f"{name}: levels has length {len(values)} but tokens has {len(start) - 1} members"
+        )
+    t = np.asarray(_temperature(name, temperature, x, (x.ndim - 1,)), dtype=x.dtype)
+    score, variance, probabilities, total = _backend.cpu().level_scores(
+        x, flat, start, values, t, bool(mass), n_threads
+    )
+    if out is not None:
+        _check_out(name, out, score.shape)
+        out[...] = score
+        score = out
+    return LevelScores(
+        score if out is not None else score[()],
+        variance[()],
+        probabilities,
+        None if total is None else total[()],
+    )
+
+
+def _map(
+    name: str,
+    x: ArrayLike,
+    axis: Axis,
+    temperature: ArrayLike,
+    out: Array | None,
+    dtype: DTypeLike | None,
+    n_threads: int | None,
+) -> Any:
+    """softmax and log_softmax for everything that the compiled entry does not take as it is."""
+    a = as_array(name, "x", x)
+    axes = _generic.normalize_axes(name, a, axis)
+    if _is_native(a):
+        y = as_float_array(name, "x", a)
+        t = _temperature(name, temperature, y, axes)
+        result = getattr(_backend.cpu(), name)(y, axes, t, None, n_threads)
+        result = _converted(result, _result_dtype(a, dtype))
+    else:
+        t = _temperature(name, temperature, a, axes, keepdims=True)
+        result = _converted(getattr(_generic, name)(a, axes, t), dtype)
+    if out is None:
+        return result
+    _check_out(name, out, a.shape)
+    out[...] = result
+    return out
+
+
+def _is_native(x: Array) -> bool:
+    """True for dtypes that the kernels compute, possibly after a conversion without loss."""
+    return x.dtype.kind in "biu" or x.dtype in (np.float16, np.float32, np.float64)
+
+
+def _result_dtype(x: Array, dtype: DTypeLike | None) -> np.dtype[Any]:
+    if dtype is not None:
+        return np.dtype(dtype)
+    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+
+
+def _converted(result: Any, dtype: DTypeLike | None) -> Any:
+    return result if dtype is None else result.astype(dtype, copy=False)
+
+
+def _temperature(
+    name: str, temperature: ArrayLike, x: Array, axes: tuple[int, ...], keepdims: bool = False
+) -> Any:
+    """A checked float, or an array of x's dtype and the shape of the reduction (contiguous)."""
+    kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
+    reduced = tuple(n for k, n in enumerate(x.shape) if k not in axes)
+    if np.ndim(temperature) == 0:
+        number = check_number(name, "temperature", temperature, positive=True)
+        return np.full(kept, number) if keepdims else number
+    t = as_float_array(name, "temperature", temperature)
+    if t.shape not in (kept, reduced):
+        raise_shape(name, "temperature", t.shape, f"it must be a number or have shape {reduced}")
+    dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.float64
+    return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=dtype)
+
+
+def _check_out(name: str, out: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(out, ndarray) or out.dtype.kind not in "fc":
+        raise TypeError(f"{name}: out is a {type(out).__name__}, it must be a floating ndarray")
+    if out.shape != shape:
+        raise_shape(name, "out", out.shape, f"the result has shape {shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: out is read-only")
+
+
+def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
+    """All token ids in one array, and where each member's ids start in it."""
+    name = "level_scores"
+    if tokens is None:
+        return np.arange(n_columns, dtype=np.intp), np.arange(n_columns + 1, dtype=np.intp)
+    groups = [np.atleast_1d(np.asarray(member)) for member in tokens]
+    start = np.cumsum([0] + [len(g) for g in groups], dtype=np.intp)
+    seen: set[int] = set()
+    for k, group in enumerate(groups):
+        if group.dtype.kind not in "iu" or group.ndim != 1 or len(group) == 0:
+            raise TypeError(
+                f"{name}: tokens[{k}] = {tokens[k]!r}, it must be a token id or a list of them"
+            )
+        for token in group.tolist():
+            if not 0 <= token < n_columns:
+                raise ValueError(
+                    f"{name}: tokens[{k}] = {token}, the ids of logits with {n_columns} columns "
+                    f"are 0 to {n_columns - 1}"
+                )
+            if token in seen:
+                raise ValueError(f"{name}: tokens[{k}] = {token}, it is given twice")
+            seen.add(token)
+    if not groups:
+        return np.empty(0, dtype=np.intp), start
+    return np.concatenate(groups).astype(np.intp), start
