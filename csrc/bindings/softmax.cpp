@@ -43,7 +43,7 @@ py::object map_rows(const py::array& x, std::uint64_t bits, py::handle temperatu
   T number;
   PerRow<T> per_row;
   if (!read_temperature(temperature, n_rows, number, per_row)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-  py::array result = out.is_none() ? py::array(py::dtype::of<T>(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()))
+  py::array result = out.is_none() ? new_array(kTypeNum<T>, x.ndim(), x.shape())
                                    : py::reinterpret_borrow<py::array>(out);
   const auto result_rows = mutable_rows<T>(result, bits);
   {
@@ -83,7 +83,8 @@ py::object logsumexp_rows(const py::array& x, std::uint64_t bits, bool keepdims,
   if (!read_temperature(temperature, rows.across.size(), number, per_row)) {
     return py::reinterpret_borrow<py::object>(Py_NotImplemented);
   }
-  py::array result(py::dtype::of<T>(), reduced_shape(x, bits, keepdims));
+  const auto shape = reduced_shape(x, bits, keepdims);
+  py::array result = new_array(kTypeNum<T>, static_cast<py::ssize_t>(shape.size()), shape.data());
   {
     const ReleaseIf release(x.size() >= kReleaseElements);
     backend::logsumexp(rows, per_row, static_cast<T*>(result.mutable_data()), make_exec(n_threads));

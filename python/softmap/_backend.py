@@ -1,7 +1,8 @@
 """Choose the compiled module.
 
-A backend is an extension module; all of them export the same functions, so choosing one is the whole dispatch: by device
-first, then by instruction set. The environment variable ``SOFTMAP_BACKEND`` (base, avx2 or avx512) overrides the choice.
+A backend is an extension module; all of them export the same functions, so choosing one is the
+whole dispatch: by device first, then by instruction set. The environment variable
+``SOFTMAP_BACKEND`` (base, avx2 or avx512) overrides the choice.
 """
 
 import functools
@@ -29,7 +30,8 @@ def cpu(isa: str | None = None) -> ModuleType:
     if wanted is None:
         return importlib.import_module(f"softmap._cpu_{available[0]}")
     if wanted not in available:
-        what = "is not supported by this processor" if wanted in built() else "is not part of this installation"
+        known = wanted in built()
+        what = "cannot run on this processor" if known else "is not part of this installation"
         raise ImportError(
             f"softmap: SOFTMAP_BACKEND = {wanted!r} {what} (available here: {', '.join(available)})"
         )
@@ -41,6 +43,6 @@ def cuda(function: str, argument: str) -> ModuleType:
     if importlib.util.find_spec("softmap._cuda") is None:
         raise BackendMissingError(
             f"{function}: {argument} is on a GPU and this installation has no CUDA backend; "
-            f"install a CUDA build or pass a host array (cupy.asnumpy({argument}), {argument}.cpu())"
+            f"install a CUDA build or pass a host array, e.g. cupy.asnumpy({argument})"
         )
     return importlib.import_module("softmap._cuda")

@@ -54,7 +54,7 @@ def as_array(function: str, name: str, x: object) -> Array:
 def as_float_array(function: str, name: str, x: object) -> Array:
     """Return `x` as a native, aligned ndarray of float32 or float64.
 
-    float16 becomes float32; integers, bool and long double become float64; complex raises TypeError.
+    float16 becomes float32; integers, bool and long double become float64; complex raises.
     """
     a = as_array(function, name, x)
     if a.dtype.kind == "c":

@@ -1,7 +1,7 @@
 """The softmax family in plain NumPy, for what the kernels do not compute.
 
-That is complex and long double input, and the factors, signs and `where` of logsumexp. Straight from the definitions, with the
-leading term kept out of the sum.
+That is complex and long double input, and the factors, signs and `where` of logsumexp. Straight from
+the definitions, with the leading term kept out of the sum.
 """
 
 from typing import Any
@@ -47,68 +47,83 @@ def softmax(x: Array, axes: Axes, temperature: Array) -> Array:
     with np.errstate(all="ignore"):
         z = x / temperature
         e = np.exp(z - _shift(z, axes))
-        return e / e.sum(axis=axes, keepdims=True)
+        result: Array = e / e.sum(axis=axes, keepdims=True)
+        return result
 
 
 def log_softmax(x: Array, axes: Axes, temperature: Array) -> Array:
     with np.errstate(all="ignore"):
         z = x / temperature
         d = z - _shift(z, axes)
-        return d - np.log(np.exp(d).sum(axis=axes, keepdims=True))
+        result: Array = d - np.log(np.exp(d).sum(axis=axes, keepdims=True))
+        return result
 
 
 def logsumexp(
     a: Array, axes: Axes, b: Array | None, temperature: Array, where: Array
 ) -> tuple[Array, Array]:
-    """Logarithm of the magnitude of sum(b exp(a / temperature)), and its sign; axes kept."""
+    """Logarithm of the magnitude of sum(b exp(a / temperature)), and the sum's direction.
+
+    The direction is some multiple of the sum by a number above 0; the axes are kept.
+    """
     if a.dtype.kind in "biu":
         a = a.astype(np.float64)
-    if b is not None and b.dtype.kind == "b":
-        b = b.astype(a.real.dtype)
+    if b is None or b.dtype.kind == "b":
+        b = np.ones((), a.real.dtype) if b is None else b.astype(a.real.dtype)
     with np.errstate(all="ignore"):
         z = a if np.all(temperature == 1) else (a / temperature).astype(a.dtype)
-        factor = np.ones((), z.real.dtype) if b is None else b
-        dtype = np.result_type(z, factor)
-        if dtype.kind in "biu":
-            dtype = np.dtype(np.float64)
-        z, factor, counted = np.broadcast_arrays(z.astype(dtype), factor, where.astype(bool))
-        counted = counted & (factor != 0)
+        z, b, counted = np.broadcast_arrays(z.astype(np.result_type(z, b)), b, where.astype(bool))
+        counted = counted & (b != 0)
         # The real part of what does not count is -inf, so that it neither leads nor adds.
-        real = np.where(counted, z.real, -np.inf)
+        real = np.where(counted, z.real, -np.inf).astype(z.real.dtype)
         lead = _shift(real, axes)
         size = np.exp(real - lead)
-        terms = np.where(counted, factor * size, 0)
-        if dtype.kind == "c":
+        terms = np.where(counted, b * size, 0)
+        if z.dtype.kind == "c":
             angle = np.where(counted & (size > 0), z.imag, 0)
             terms = terms * (np.cos(angle) + 1j * np.sin(angle))
+            # Beside an infinite element only the definition itself says what the phase is.
+            plain = np.where(counted, np.exp(z), 0)
+            if b.dtype.kind == "c":
+                plain = plain * b
+            else:  # inf times a real factor has no imaginary part, as a complex product would
+                plain.real, plain.imag = plain.real * b, plain.imag * b
+            terms = np.where((real == np.inf).any(axis=axes, keepdims=True), plain, terms)
         leading = counted & (real == lead)
         first = np.where(leading, terms, 0).sum(axis=axes, keepdims=True)
         rest = np.where(leading, 0, terms).sum(axis=axes, keepdims=True)
-        return _combine(lead, first, rest)
+        log, total = _log_of_sum(first, rest)
+        return (lead + log).astype(z.real.dtype), total.astype(z.dtype)
 
 
-def _combine(lead: Array, first: Array, rest: Array) -> tuple[Array, Array]:
-    """Log and sign of exp(lead) (first + rest); log1p where `rest` is small beside `first`."""
+def _log_of_sum(first: Array, rest: Array) -> tuple[Array, Array]:
+    """Log of |first + rest|, by log1p where `rest` is small beside `first`; and the sum."""
     total = first + rest
-    magnitude = np.abs(total)
     small = np.abs(rest) < 0.5 * np.abs(first)
     ratio = np.where(small, rest / np.where(small, first, 1), 0)
-    # |1 + ratio|^2 = 1 + 2 re + |ratio|^2
-    excess = 0.5 * np.log1p(2 * ratio.real + np.abs(ratio) ** 2)
-    if total.dtype.kind != "c":
-        excess = np.log1p(ratio)
-    log = np.where(small, np.log(np.abs(first)) + excess, np.log(magnitude)) + lead
-    infinite = np.isinf(magnitude)
-    with_sign = np.where(magnitude > 0, magnitude, 1)
-    sign = np.where(infinite, np.sign(total), total / with_sign)
-    if total.dtype.kind != "c":
-        sign = np.sign(total)
-    return log.astype(total.real.dtype), sign.astype(total.dtype)
+    if total.dtype.kind == "c":  # |1 + r|^2 = 1 + 2 re r + |r|^2
+        excess = 0.5 * np.log1p(2 * ratio.real + np.abs(ratio) ** 2)
+        whole = np.log(total).real
+    else:
+        excess, whole = np.log1p(ratio), np.log(np.abs(total))
+    return np.where(small, np.log(np.abs(first)) + excess, whole), total
 
 
-def signed_log(log: Array, sign: Array) -> Array:
-    """log(sign exp(log)): complex where the sign is, NaN for a negative real sum."""
-    if sign.dtype.kind == "c":
-        return log + 1j * np.angle(sign)
-    result: Array = np.where(sign < 0, np.nan, log).astype(log.dtype)
-    return result
+def signed_log(log: Array, direction: Array) -> Array:
+    """Logarithm of the sum itself: complex where the sum is, NaN where it is real and negative."""
+    if direction.dtype.kind == "c":
+        result = np.empty(log.shape, direction.dtype)
+        result.real, result.imag = log, np.angle(direction)
+        return result
+    return np.where(direction < 0, np.nan, log).astype(log.dtype)
+
+
+def sign_of(direction: Array) -> Array:
+    """-1, 0 or 1; for a complex sum the number of magnitude 1 (or 0) that points the same way."""
+    if direction.dtype.kind != "c":
+        return np.sign(direction)
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(direction)
+        unit = np.where(finite, direction, np.exp(1j * np.angle(direction)))
+        magnitude = np.abs(unit)
+        return (unit / np.where(magnitude == 0, 1, magnitude)).astype(direction.dtype)

@@ -61,9 +61,9 @@ def softmax(
 
     Notes
     -----
-    The sum is one of (mantissa, exponent) pairs [1]_, so no maximum is subtracted and no exponential
-    overflows. -inf is a mask and gives exactly 0; NaN stays in its row; a row of nothing but -inf,
-    or with a +inf, is NaN; an empty `x` gives an empty array.
+    The sum is one of (mantissa, exponent) pairs [1]_, so no maximum is subtracted and no
+    exponential overflows. -inf is a mask and gives exactly 0; NaN stays in its row; a row of
+    nothing but -inf, or with a +inf, is NaN; an empty `x` gives an empty array.
 
     References
     ----------
@@ -76,11 +76,10 @@ def softmax(
     >>> softmap.softmax(np.log([1.0, 2.0, 5.0]))
     array([0.125, 0.25 , 0.625])
     """
-    if type(x) is ndarray and type(temperature) is float and 0.0 < temperature < math.inf:
-        if dtype is None:
-            result = _backend.cpu().softmax(x, axis, temperature, out, n_threads)
-            if result is not NotImplemented:
-                return result
+    if dtype is None and type(x) is ndarray and _is_plain(temperature):
+        result = _backend.cpu().softmax(x, axis, temperature, out, n_threads)
+        if result is not NotImplemented:
+            return result
     return _map("softmax", x, axis, temperature, out, dtype, n_threads)
 
 
@@ -124,11 +123,10 @@ def log_softmax(
     >>> softmap.log_softmax(np.array([0.0, -40.0]))
     array([-4.24835426e-18, -4.00000000e+01])
     """
-    if type(x) is ndarray and type(temperature) is float and 0.0 < temperature < math.inf:
-        if dtype is None:
-            result = _backend.cpu().log_softmax(x, axis, temperature, out, n_threads)
-            if result is not NotImplemented:
-                return result
+    if dtype is None and type(x) is ndarray and _is_plain(temperature):
+        result = _backend.cpu().log_softmax(x, axis, temperature, out, n_threads)
+        if result is not NotImplemented:
+            return result
     return _map("log_softmax", x, axis, temperature, out, dtype, n_threads)
 
 
@@ -190,26 +188,27 @@ def logsumexp(
     >>> float(softmap.logsumexp(np.log([1.0, 2.0, 5.0])) - np.log(8.0))
     0.0
     """
-    if type(a) is ndarray and type(temperature) is float and 0.0 < temperature < math.inf:
-        if b is None and not return_sign and where is True and dtype is None:
-            result = _backend.cpu().logsumexp(a, axis, bool(keepdims), temperature, n_threads)
-            if result is not NotImplemented:
-                return result
+    simple = b is None and where is True and not return_sign
+    if simple and dtype is None and type(a) is ndarray and _is_plain(temperature):
+        result = _backend.cpu().logsumexp(a, axis, bool(keepdims), temperature, n_threads)
+        if result is not NotImplemented:
+            return result
     x = as_array("logsumexp", "a", a)
     axes = _generic.normalize_axes("logsumexp", x, axis)
-    if b is None and where is True and not return_sign and _is_native(x):
+    if simple and _is_native(x):
         y = as_float_array("logsumexp", "a", x)
         t = _temperature("logsumexp", temperature, y, axes)
         result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
         return _converted(result, _result_dtype(x, dtype))
     factors = None if b is None else as_array("logsumexp", "b", b)
     t = _temperature("logsumexp", temperature, x, axes, keepdims=True)
-    log_sum, sign = _generic.logsumexp(x, axes, factors, t, as_array("logsumexp", "where", where))
+    counted = as_array("logsumexp", "where", where)
+    log_sum, direction = _generic.logsumexp(x, axes, factors, t, counted)
     if not keepdims:
-        log_sum, sign = log_sum.squeeze(axis=axes), sign.squeeze(axis=axes)
+        log_sum, direction = log_sum.squeeze(axis=axes), direction.squeeze(axis=axes)
     if not return_sign:
-        return _converted(_generic.signed_log(log_sum, sign)[()], dtype)
-    return _converted(log_sum[()], dtype), sign[()]
+        return _converted(_generic.signed_log(log_sum, direction)[()], dtype)
+    return _converted(log_sum[()], dtype), _generic.sign_of(direction)[()]
 
 
 @dataclass(frozen=True)
@@ -285,8 +284,8 @@ def level_scores(
 
     References
     ----------
-    H. Wu et al., "Q-Align", 2023, arXiv:2312.17090, section 3; H. Zhu et al., "Adaptive Image Quality
-    Assessment via Teaching Large Multimodal Model to Compare", 2024, arXiv:2405.19298, equation 6.
+    H. Wu et al., "Q-Align", 2023, arXiv:2312.17090; H. Zhu et al., "Adaptive Image Quality
+    Assessment via Teaching Large Multimodal Model to Compare", 2024, arXiv:2405.19298.
 
     Examples
     --------
@@ -348,6 +347,11 @@ def _map(
     _check_out(name, out, a.shape)
     out[...] = result
     return out
+
+
+def _is_plain(temperature: object) -> bool:
+    """True for a valid temperature that the compiled entry takes as it is."""
+    return type(temperature) is float and 0.0 < temperature < math.inf
 
 
 def _is_native(x: Array) -> bool:

@@ -1,0 +1,113 @@
+"""Threads, and what this installation is made of."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from softmap import _backend, _runtime
+from softmap._version import __version__
+
+__all__ = ["info", "set_num_threads", "threads"]
+
+
+def _check_count(function: str, n: object) -> int:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"{function}: n = {n!r}, it must be an integer")
+    count = int(n.__index__())
+    if not 1 <= count < 4096:
+        raise ValueError(f"{function}: n = {count}, it must be between 1 and 4095")
+    return count
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set how many threads a call uses at most.
+
+    Stronger than this is the argument ``n_threads`` of a call; weaker, in this order, are the
+    environment variables ``SOFTMAP_NUM_THREADS`` and ``OMP_NUM_THREADS`` and the number of
+    processors that this process may use. No result depends on it.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1; None goes back to the environment's choice.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything but an integer of at least 1.
+
+    Examples
+    --------
+    >>> import softmap
+    >>> softmap.set_num_threads(1)
+    >>> softmap.info()["threads"]
+    1
+    >>> softmap.set_num_threads(None)
+    """
+    _runtime.set_num_threads(0 if n is None else _check_count("set_num_threads", n))
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Use at most `n` threads inside a ``with`` block; see :func:`set_num_threads`.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. The setting holds for the whole process while the block runs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything but an integer of at least 1.
+
+    Examples
+    --------
+    >>> import softmap
+    >>> with softmap.threads(1):
+    ...     softmap.info()["threads"]
+    1
+    """
+    count = _check_count("threads", n)
+    before = _runtime.get_set_threads()
+    _runtime.set_num_threads(count)
+    try:
+        yield
+    finally:
+        _runtime.set_num_threads(before)
+
+
+def info() -> dict[str, Any]:
+    """Versions, backends and threads, to be pasted into a bug report.
+
+    Returns
+    -------
+    dict
+        ``softmap``, ``numpy``, ``python``, ``platform``: versions and system; ``backend``: the
+        module in use; ``backends``: those in this installation; ``runnable``: those that this
+        processor can run; ``threads``: how many a call uses at most.
+
+    Raises
+    ------
+    ImportError
+        Where ``SOFTMAP_BACKEND`` names a backend that cannot run here.
+
+    Examples
+    --------
+    >>> import softmap
+    >>> softmap.info()["backend"] in ("_cpu_base", "_cpu_avx2", "_cpu_avx512")
+    True
+    """
+    return {
+        "softmap": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "backend": _backend.cpu().__name__.rpartition(".")[2],
+        "backends": _backend.built(),
+        "runnable": [name for name in _backend.built() if _runtime.supports(name)],
+        "threads": _runtime.num_threads(),
+    }
