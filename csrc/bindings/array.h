@@ -109,7 +109,8 @@ inline std::vector<py::ssize_t> reduced_shape(const py::array& x, std::uint64_t 
 inline py::array new_array(int type_num, py::ssize_t ndim, const py::ssize_t* shape) {
   const auto& api = py::detail::npy_api::get();
   PyObject* const descr = api.PyArray_DescrFromType_(type_num);
-  PyObject* const a = api.PyArray_NewFromDescr_(api.PyArray_Type_, descr, static_cast<int>(ndim), shape, nullptr, nullptr, 0, nullptr);
+  PyObject* const a =
+      api.PyArray_NewFromDescr_(api.PyArray_Type_, descr, static_cast<int>(ndim), shape, nullptr, nullptr, 0, nullptr);
   if (!a) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(a);
 }

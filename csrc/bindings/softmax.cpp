@@ -37,14 +37,14 @@ bool takes_result(py::handle out, const py::array& x, int type) {
 }
 
 template <class T, class Kernel>
-py::object map_rows(const py::array& x, std::uint64_t bits, py::handle temperature, py::handle out, int n_threads, Kernel kernel) {
+py::object map_rows(const py::array& x, std::uint64_t bits, py::handle temperature, py::handle out, int n_threads,
+                    Kernel kernel) {
   const auto rows = const_rows<T>(x, bits);
   const Index n_rows = rows.across.size();
   T number;
   PerRow<T> per_row;
   if (!read_temperature(temperature, n_rows, number, per_row)) return py::reinterpret_borrow<py::object>(Py_NotImplemented);
-  py::array result = out.is_none() ? new_array(kTypeNum<T>, x.ndim(), x.shape())
-                                   : py::reinterpret_borrow<py::array>(out);
+  py::array result = out.is_none() ? new_array(kTypeNum<T>, x.ndim(), x.shape()) : py::reinterpret_borrow<py::array>(out);
   const auto result_rows = mutable_rows<T>(result, bits);
   {
     const ReleaseIf release(x.size() >= kReleaseElements);
@@ -72,7 +72,8 @@ py::object softmax(py::handle x, py::handle axis, py::handle temperature, py::ha
 }
 
 py::object log_softmax(py::handle x, py::handle axis, py::handle temperature, py::handle out, py::handle n_threads) {
-  return map_any("log_softmax", x, axis, temperature, out, n_threads, &backend::log_softmax<float>, &backend::log_softmax<double>);
+  return map_any("log_softmax", x, axis, temperature, out, n_threads, &backend::log_softmax<float>,
+                 &backend::log_softmax<double>);
 }
 
 template <class T>
@@ -138,7 +139,8 @@ py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, co
 void bind_softmax(py::module_& m) {
   m.def("softmax", &softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
-  m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"), py::arg("n_threads"));
+  m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"),
+        py::arg("n_threads"));
   m.def("level_scores", &level_scores, py::arg("x"), py::arg("tokens"), py::arg("start"), py::arg("levels"),
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
 }

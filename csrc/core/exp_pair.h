@@ -23,7 +23,8 @@ inline constexpr T kExp[11] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1
                                0x1.6c16c16c162a3p-10, 0x1.a01a01ac16f76p-13, 0x1.a01a01a6f35fbp-16, 0x1.71de019d031e7p-19,
                                0x1.27e4db0f8a3efp-22, 0x1.af4f1ddf981a8p-26, 0x1.1f73b376c0f55p-29};
 template <>
-inline constexpr float kExp<float>[6] = {0x1.000000p-1f, 0x1.555556p-3f, 0x1.5554e8p-5f, 0x1.1110e0p-7f, 0x1.6d44b2p-10f, 0x1.a12652p-13f};
+inline constexpr float kExp<float>[6] = {0x1.000000p-1f, 0x1.555556p-3f,  0x1.5554e8p-5f,
+                                         0x1.1110e0p-7f, 0x1.6d44b2p-10f, 0x1.a12652p-13f};
 
 // The largest |x| that exp_pair takes: n = round(x log2 e) is then an exact integer with room for rounding.
 template <class T>

@@ -17,7 +17,10 @@ def fit(f: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> 
     middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
     angles = [mp.pi * (2 * k + 1) / (2 * n) for k in range(n)]
     values = [f(middle + half * mp.cos(a)) for a in angles]
-    series = [mp.fsum(v * mp.cos(j * a) for v, a in zip(values, angles, strict=True)) * 2 / n for j in range(n)]
+    series = [
+        mp.fsum(v * mp.cos(j * a) for v, a in zip(values, angles, strict=True)) * 2 / n
+        for j in range(n)
+    ]
     series[0] /= 2
     # T_0, T_1, ... as polynomials in x, through u = (x - middle) / half.
     u = [-middle / half, 1 / half]
@@ -67,4 +70,6 @@ def literal(c: mp.mpf, name: str) -> str:
 
 if __name__ == "__main__":
     for name, (f, low, high, degree) in TABLES.items():
-        print(f"{name} = {{" + ", ".join(literal(c, name) for c in fit(f, low, high, degree)) + "};")
+        print(
+            f"{name} = {{" + ", ".join(literal(c, name) for c in fit(f, low, high, degree)) + "};"
+        )

@@ -10,7 +10,8 @@
 //   < <= > >= ==          give lane<V>::Mask, combined with & | !
 //   select(mask, a, b)    a where mask, b elsewhere
 //   max(a, b)             a > b ? a : b, hence b where either is NaN; min(a, b) likewise
-//   fmadd(a, b, c)        a * b + c with one rounding, up to a relative 2^-50 (2^-100 in double) where there is no FMA unit; NaN is allowed
+//   fmadd(a, b, c)        a * b + c with one rounding, up to a relative 2^-50 (2^-100 in double) where there is no FMA unit; NaN
+//   is allowed
 //                         where a or b is infinite or above 2^500 (2^100 in float)
 //   abs, sqrt
 //   round_even(x)         nearest integer, |x| <= 2^22 in float, 2^51 in double

@@ -317,10 +317,10 @@ void level_scores(const Rows<const T>& x, Groups groups, const double* levels, P
   });
 }
 
-#define SOFTMAP_INSTANTIATE(T)                                                                        \
-  template void softmax(const Rows<const T>&, PerRow<T>, const Rows<T>&, const Exec&);                \
-  template void log_softmax(const Rows<const T>&, PerRow<T>, const Rows<T>&, const Exec&);            \
-  template void logsumexp(const Rows<const T>&, PerRow<T>, T*, const Exec&);                          \
+#define SOFTMAP_INSTANTIATE(T)                                                             \
+  template void softmax(const Rows<const T>&, PerRow<T>, const Rows<T>&, const Exec&);     \
+  template void log_softmax(const Rows<const T>&, PerRow<T>, const Rows<T>&, const Exec&); \
+  template void logsumexp(const Rows<const T>&, PerRow<T>, T*, const Exec&);               \
   template void level_scores(const Rows<const T>&, Groups, const double*, PerRow<T>, LevelOut<T>, const Exec&);
 SOFTMAP_INSTANTIATE(float)
 SOFTMAP_INSTANTIATE(double)
