@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "views.h"
@@ -103,6 +104,28 @@ inline std::vector<py::ssize_t> reduced_shape(const py::array& x, std::uint64_t 
     if (!reduced || keepdims) shape.push_back(reduced ? 1 : x.shape(k));
   }
   return shape;
+}
+
+// The first byte of an array and the one after its last.
+inline std::pair<const char*, const char*> extent(const py::array& a) {
+  const char* low = static_cast<const char*>(a.data());
+  const char* high = low + a.itemsize();
+  for (py::ssize_t k = 0; k < a.ndim(); ++k) {
+    const auto span = (a.shape(k) - 1) * a.strides(k);
+    (span < 0 ? low : high) += span;
+  }
+  return {low, high};
+}
+
+// True where writing b entry by entry cannot spoil an entry of a that is still to be read: apart, or the same view.
+inline bool safe_to_write(const py::array& a, const py::array& b) {
+  if (a.size() == 0) return true;
+  const auto [a_low, a_high] = extent(a);
+  const auto [b_low, b_high] = extent(b);
+  if (a_high <= b_low || b_high <= a_low) return true;
+  bool same = a.data() == b.data();
+  for (py::ssize_t k = 0; same && k < a.ndim(); ++k) same = a.strides(k) == b.strides(k);
+  return same;
 }
 
 // A fresh C-contiguous array.

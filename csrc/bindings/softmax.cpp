@@ -25,7 +25,7 @@ bool read_temperature(py::handle given, Index n_rows, T& number, PerRow<T>& out)
   return true;
 }
 
-// True for an array that a result of x's shape can be written to.
+// True for an array that a result of x's shape can be written to as it is computed.
 bool takes_result(py::handle out, const py::array& x, int type) {
   if (!py::isinstance<py::array>(out)) return false;
   const auto a = py::reinterpret_borrow<py::array>(out);
@@ -33,7 +33,7 @@ bool takes_result(py::handle out, const py::array& x, int type) {
   for (py::ssize_t k = 0; k < x.ndim(); ++k) {
     if (a.shape(k) != x.shape(k)) return false;
   }
-  return true;
+  return safe_to_write(x, a);
 }
 
 template <class T, class Kernel>

@@ -1,7 +1,7 @@
 """Fit the polynomials of core/: `python csrc/core/fit_coefficients.py` prints them as C++ arrays.
 
-Each is a Chebyshev interpolation computed with 60 digits, turned into powers and rounded once. `tests/test_core.py`
-runs the fits again and compares them with the constants in the headers.
+Each is a Chebyshev interpolation computed with 60 digits, turned into powers and rounded once.
+`tests/test_core.py` runs the fits again and compares them with the constants in the headers.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ mp.mp.dps = 60
 
 
 def fit(f: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> list[mp.mpf]:
-    """Coefficients of the polynomial in x, lowest first, that interpolates `f` at the Chebyshev nodes of [low, high]."""
+    """Interpolate `f` at the Chebyshev nodes of [low, high]; coefficients of x^0, x^1, ..."""
     n = degree + 1
     middle, half = (mp.mpf(low) + high) / 2, (mp.mpf(high) - low) / 2
     angles = [mp.pi * (2 * k + 1) / (2 * n) for k in range(n)]

@@ -1,7 +1,7 @@
 """The softmax family in plain NumPy, for what the kernels do not compute.
 
-That is complex and long double input, and the factors, signs and `where` of logsumexp. Straight from
-the definitions, with the leading term kept out of the sum.
+That is complex and long double input, and the factors, signs and `where` of logsumexp. Straight
+from the definitions, with the leading term kept out of the sum.
 """
 
 from typing import Any

@@ -337,8 +337,12 @@ def _map(
     if _is_native(a):
         y = as_float_array(name, "x", a)
         t = _temperature(name, temperature, y, axes)
-        result = getattr(_backend.cpu(), name)(y, axes, t, None, n_threads)
-        result = _converted(result, _result_dtype(a, dtype))
+        kernel = getattr(_backend.cpu(), name)
+        if out is not None:
+            _check_out(name, out, a.shape)
+            if kernel(y, axes, t, out, n_threads) is not NotImplemented:
+                return out
+        result = _converted(kernel(y, axes, t, None, n_threads), _result_dtype(a, dtype))
     else:
         t = _temperature(name, temperature, a, axes, keepdims=True)
         result = _converted(getattr(_generic, name)(a, axes, t), dtype)
