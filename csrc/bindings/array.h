@@ -8,24 +8,57 @@
 #include <utility>
 #include <vector>
 
+#include "core/half.h"
 #include "views.h"
 
 namespace softmap::bindings {
 
 namespace py = pybind11;
 
-inline constexpr int kFloatNum = py::detail::npy_api::NPY_FLOAT_, kDoubleNum = py::detail::npy_api::NPY_DOUBLE_;
+// Element types of the kernels. kOther is what only the Python layer can adapt.
+enum class Element { kFloat, kDouble, kHalf, kBFloat16, kOther };
 
-template <class T>
-inline constexpr int kTypeNum = sizeof(T) == 4 ? kFloatNum : kDoubleNum;
+template <class S>
+inline constexpr Element kElement = Element::kOther;
+template <>
+inline constexpr Element kElement<float> = Element::kFloat;
+template <>
+inline constexpr Element kElement<double> = Element::kDouble;
 
-// NPY_FLOAT or NPY_DOUBLE for an aligned native array that the kernels can read where it lies, otherwise -1.
-inline int kernel_type(const py::array& a) {
+// The element type of an aligned native array that the kernels can read where it lies, otherwise kOther. bfloat16 is a dtype
+// registered by another package, known by its name alone.
+inline Element element_of(const py::array& a) {
   const auto dtype = a.dtype();
-  const int num = dtype.num();
-  if (num != kFloatNum && num != kDoubleNum) return -1;
-  if (dtype.byteorder() != '=' || !(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return -1;
-  return num;
+  if (dtype.byteorder() == '>' || dtype.byteorder() == '<' || !(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) {
+    return Element::kOther;
+  }
+  constexpr int kHalfNum = 23, kFirstUserNum = 256;
+  switch (const int num = dtype.num()) {
+    case py::detail::npy_api::NPY_FLOAT_:
+      return Element::kFloat;
+    case py::detail::npy_api::NPY_DOUBLE_:
+      return Element::kDouble;
+    case kHalfNum:
+      return Element::kHalf;
+    default:
+      if (num < kFirstUserNum || dtype.itemsize() != 2) return Element::kOther;
+      return py::cast<std::string>(dtype.attr("name")) == "bfloat16" ? Element::kBFloat16 : Element::kOther;
+  }
+}
+
+// Calls f<S>() for the storage type S of `element`, which is not kOther.
+template <class F>
+py::object with_storage(Element element, F&& f) {
+  switch (element) {
+    case Element::kFloat:
+      return f.template operator()<float>();
+    case Element::kDouble:
+      return f.template operator()<double>();
+    case Element::kHalf:
+      return f.template operator()<core::Half>();
+    default:
+      return f.template operator()<core::BFloat16>();
+  }
 }
 
 inline std::string shape_text(const py::array& a) {
@@ -128,14 +161,17 @@ inline bool safe_to_write(const py::array& a, const py::array& b) {
   return same;
 }
 
-// A fresh C-contiguous array.
-inline py::array new_array(int type_num, py::ssize_t ndim, const py::ssize_t* shape) {
+// A fresh C-contiguous array of the given dtype.
+inline py::array new_array(const py::dtype& dtype, py::ssize_t ndim, const py::ssize_t* shape) {
   const auto& api = py::detail::npy_api::get();
-  PyObject* const descr = api.PyArray_DescrFromType_(type_num);
-  PyObject* const a =
-      api.PyArray_NewFromDescr_(api.PyArray_Type_, descr, static_cast<int>(ndim), shape, nullptr, nullptr, 0, nullptr);
+  PyObject* const a = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype.inc_ref().ptr(), static_cast<int>(ndim), shape, nullptr,
+                                                nullptr, 0, nullptr);
   if (!a) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(a);
+}
+template <class T>
+py::array new_array(const std::vector<py::ssize_t>& shape) {
+  return new_array(py::dtype::of<T>(), static_cast<py::ssize_t>(shape.size()), shape.data());
 }
 
 // As NumPy does: a 0-d result is a scalar.

@@ -42,7 +42,7 @@ def as_array(function: str, name: str, x: object) -> Array:
         a = np.asarray(x)
     except (ValueError, TypeError) as error:
         raise TypeError(f"{function}: {name} cannot be read as an array ({error})") from None
-    if a.dtype.kind not in "biufc":
+    if a.dtype.kind not in "biufc" and a.dtype.name != "bfloat16":
         raise TypeError(
             f"{function}: {name} has dtype {a.dtype}, it must be boolean, integer or floating"
         )
@@ -54,16 +54,26 @@ def as_array(function: str, name: str, x: object) -> Array:
 def as_float_array(function: str, name: str, x: object) -> Array:
     """Return `x` as a native, aligned ndarray of float32 or float64.
 
-    float16 becomes float32; integers, bool and long double become float64; complex raises.
+    float16 and bfloat16 become float32; integers, bool and long double float64; complex raises.
+    """
+    a = as_kernel_array(function, name, x)
+    return a.astype(np.float32) if a.dtype.itemsize == 2 else a
+
+
+def as_kernel_array(function: str, name: str, x: object) -> Array:
+    """Return `x` as a native, aligned ndarray of float64, float32, float16 or bfloat16.
+
+    Integers, bool and long double become float64; complex raises.
     """
     a = as_array(function, name, x)
     if a.dtype.kind == "c":
         raise TypeError(f"{function}: {name} has dtype {a.dtype}, it must be real")
-    if a.dtype.kind != "f":
-        return a.astype(np.float64)
-    if a.dtype == np.float16:
-        return a.astype(np.float32)
-    return a if a.dtype in (np.float32, np.float64) else a.astype(np.float64)
+    return a if is_kernel_dtype(a.dtype) else a.astype(np.float64)
+
+
+def is_kernel_dtype(dtype: np.dtype[Any]) -> bool:
+    """Whether the softmax kernels read `dtype` as it is."""
+    return dtype.name in ("float64", "float32", "float16", "bfloat16")
 
 
 def check_choice(function: str, name: str, value: object, choices: tuple[str, ...]) -> str:

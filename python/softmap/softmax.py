@@ -10,7 +10,15 @@ from numpy import ndarray
 from numpy.typing import ArrayLike, DTypeLike
 
 from softmap import _backend, _generic
-from softmap._check import Array, as_array, as_float_array, check_number, raise_shape
+from softmap._check import (
+    Array,
+    as_array,
+    as_float_array,
+    as_kernel_array,
+    check_number,
+    is_kernel_dtype,
+    raise_shape,
+)
 
 __all__ = ["LevelScores", "level_scores", "log_softmax", "logsumexp", "softmax"]
 
@@ -31,8 +39,8 @@ def softmax(
     Parameters
     ----------
     x : array_like
-        Logits of any shape. float32 and float64 are computed as they are, float16 in float32,
-        integers and bool in float64.
+        Logits of any shape. float32 and float64 are computed as they are, float16 and bfloat16
+        in float32, integers and bool in float64.
     axis : int, tuple of int or None
         Axes that are summed over; None (default) means all of them.
     temperature : float or array_like
@@ -196,10 +204,10 @@ def logsumexp(
     x = as_array("logsumexp", "a", a)
     axes = _generic.normalize_axes("logsumexp", x, axis)
     if simple and _is_native(x):
-        y = as_float_array("logsumexp", "a", x)
+        y = as_kernel_array("logsumexp", "a", x)
         t = _temperature("logsumexp", temperature, y, axes)
         result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
-        return _converted(result, _result_dtype(x, dtype))
+        return _converted(result, dtype)
     factors = None if b is None else as_array("logsumexp", "b", b)
     t = _temperature("logsumexp", temperature, x, axes, keepdims=True)
     counted = as_array("logsumexp", "where", where)
@@ -295,7 +303,7 @@ def level_scores(
     (array([2.5]), array([[0.125, 0.25 , 0.625]]))
     """
     name = "level_scores"
-    x = as_float_array(name, "logits", logits)
+    x = as_kernel_array(name, "logits", logits)
     if x.ndim == 0:
         raise_shape(name, "logits", x.shape, "it needs at least one axis")
     values = np.ascontiguousarray(as_float_array(name, "levels", levels), dtype=np.float64)
@@ -306,7 +314,7 @@ def level_scores(
         raise ValueError(
             f"{name}: levels has length {len(values)} but tokens has {len(start) - 1} members"
         )
-    t = np.asarray(_temperature(name, temperature, x, (x.ndim - 1,)), dtype=x.dtype)
+    t = np.asarray(_temperature(name, temperature, x, (x.ndim - 1,)), dtype=_compute_dtype(x))
     score, variance, probabilities, total = _backend.cpu().level_scores(
         x, flat, start, values, t, bool(mass), n_threads
     )
@@ -335,14 +343,14 @@ def _map(
     a = as_array(name, "x", x)
     axes = _generic.normalize_axes(name, a, axis)
     if _is_native(a):
-        y = as_float_array(name, "x", a)
+        y = as_kernel_array(name, "x", a)
         t = _temperature(name, temperature, y, axes)
         kernel = getattr(_backend.cpu(), name)
         if out is not None:
             _check_out(name, out, a.shape)
             if kernel(y, axes, t, out, n_threads) is not NotImplemented:
                 return out
-        result = _converted(kernel(y, axes, t, None, n_threads), _result_dtype(a, dtype))
+        result = _converted(kernel(y, axes, t, None, n_threads), dtype)
     else:
         t = _temperature(name, temperature, a, axes, keepdims=True)
         result = _converted(getattr(_generic, name)(a, axes, t), dtype)
@@ -360,13 +368,7 @@ def _is_plain(temperature: object) -> bool:
 
 def _is_native(x: Array) -> bool:
     """True for dtypes that the kernels compute, possibly after a conversion without loss."""
-    return x.dtype.kind in "biu" or x.dtype in (np.float16, np.float32, np.float64)
-
-
-def _result_dtype(x: Array, dtype: DTypeLike | None) -> np.dtype[Any]:
-    if dtype is not None:
-        return np.dtype(dtype)
-    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+    return x.dtype.kind in "biu" or is_kernel_dtype(x.dtype)
 
 
 def _converted(result: Any, dtype: DTypeLike | None) -> Any:
@@ -385,12 +387,16 @@ def _temperature(
     t = as_float_array(name, "temperature", temperature)
     if t.shape not in (kept, reduced):
         raise_shape(name, "temperature", t.shape, f"it must be a number or have shape {reduced}")
-    dtype = x.dtype if x.dtype in (np.float32, np.float64) else np.float64
-    return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=dtype)
+    return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=_compute_dtype(x))
+
+
+def _compute_dtype(x: Array) -> type[np.floating[Any]]:
+    """What the kernels compute in for the dtype of `x`."""
+    return np.float32 if is_kernel_dtype(x.dtype) and x.dtype.itemsize < 8 else np.float64
 
 
 def _check_out(name: str, out: object, shape: tuple[int, ...]) -> None:
-    if not isinstance(out, ndarray) or out.dtype.kind not in "fc":
+    if not isinstance(out, ndarray) or not (out.dtype.kind in "fc" or is_kernel_dtype(out.dtype)):
         raise TypeError(f"{name}: out is a {type(out).__name__}, it must be a floating ndarray")
     if out.shape != shape:
         raise_shape(name, "out", out.shape, f"the result has shape {shape}")

@@ -1,0 +1,122 @@
+#pragma once
+// Loads and stores of Lanes from any storage type; part of lanes.h.
+#include "core/half.h"
+#include "cpu/lanes.h"
+
+namespace softmap::cpu {
+
+using core::BFloat16;
+using core::Compute;
+using core::Half;
+
+// The lanes that elements of S are computed in.
+template <class S>
+using LanesOf = Lanes<Compute<S>>;
+
+template <class S>
+LanesOf<S> load(const S* p) {
+  return LanesOf<S>::load(p);
+}
+template <class T>
+void store(Lanes<T> x, T* p) {
+  x.store(p);
+}
+
+#if defined(__AVX512F__)
+
+template <>
+inline Lanes<float> load(const Half* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+template <>
+inline Lanes<float> load(const BFloat16* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+inline void store(Lanes<float> x, Half* p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline void store(Lanes<float> x, BFloat16* p) {
+  const __m512i u = _mm512_castps_si512(x.v), high = _mm512_srli_epi32(u, 16);
+  const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+  const __m512i quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
+  const __mmask16 nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(nan, rounded, quiet)));
+}
+
+#elif defined(__AVX2__) && defined(__F16C__)
+
+template <>
+inline Lanes<float> load(const Half* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+template <>
+inline Lanes<float> load(const BFloat16* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+inline void store(Lanes<float> x, Half* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline void store(Lanes<float> x, BFloat16* p) {
+  const __m256i u = _mm256_castps_si256(x.v), high = _mm256_srli_epi32(u, 16);
+  const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q));
+  const __m256i r = _mm256_blendv_epi8(rounded, quiet, nan);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+}
+
+#else
+
+template <class S>
+Lanes<float> load_each(const S* p) {
+  float x[Lanes<float>::size];
+  for (int k = 0; k < Lanes<float>::size; ++k) x[k] = core::to_compute(p[k]);
+  return Lanes<float>::load(x);
+}
+template <class S>
+void store_each(Lanes<float> v, S* p) {
+  float x[Lanes<float>::size];
+  v.store(x);
+  for (int k = 0; k < Lanes<float>::size; ++k) p[k] = core::to_storage<S>(x[k]);
+}
+template <>
+inline Lanes<float> load(const Half* p) {
+  return load_each(p);
+}
+template <>
+inline Lanes<float> load(const BFloat16* p) {
+  return load_each(p);
+}
+inline void store(Lanes<float> x, Half* p) { store_each(x, p); }
+inline void store(Lanes<float> x, BFloat16* p) { store_each(x, p); }
+
+#endif
+
+// The first n lanes from memory, `fill` in the others.
+template <class S>
+LanesOf<S> load(const S* p, int n, Compute<S> fill) {
+  if constexpr (sizeof(S) >= 4) {
+    return LanesOf<S>::load(p, n, fill);
+  } else {
+    S x[LanesOf<S>::size];
+    for (int k = 0; k < LanesOf<S>::size; ++k) x[k] = k < n ? p[k] : core::to_storage<S>(fill);
+    return load(static_cast<const S*>(x));
+  }
+}
+template <class S>
+void store(LanesOf<S> v, S* p, int n) {
+  if constexpr (sizeof(S) >= 4) {
+    v.store(p, n);
+  } else {
+    S x[LanesOf<S>::size];
+    store(v, x);
+    for (int k = 0; k < n; ++k) p[k] = x[k];
+  }
+}
+
+}  // namespace softmap::cpu
