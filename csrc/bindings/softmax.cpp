@@ -124,7 +124,8 @@ py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, co
 void bind_softmax(py::module_& m) {
   m.def("softmax", &softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
-  m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"), py::arg("n_threads"));
+  m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"),
+        py::arg("n_threads"));
   m.def("level_scores", &level_scores, py::arg("x"), py::arg("tokens"), py::arg("start"), py::arg("levels"),
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
 }

@@ -162,9 +162,8 @@ template <class S>
 void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, const Exec& exec) {
   const Index n = x.along.size();
   const Scratch<S> buffer(exec.n_threads, x.along.contiguous() ? 0 : n);
-  each_row(x, n, exec, buffer, [&](const Row<S>& row, Index i, int) {
-    out[i] = core::to_storage<S>(logsumexp_row(row, temperature[i]));
-  });
+  each_row(x, n, exec, buffer,
+           [&](const Row<S>& row, Index i, int) { out[i] = core::to_storage<S>(logsumexp_row(row, temperature[i])); });
 }
 
 template <class S>
