@@ -34,13 +34,14 @@ inline constexpr float kExpPairLimit<float> = 0x1p21f;
 
 template <class V>
 struct ExpPair {
-  V m;  // mantissa, in [0.70, 1.42]
-  V e;  // exponent, an integer
+  V m;    // mantissa, in [0.70, 1.42]
+  V e;    // exponent, an integer
+  V low;  // what rounding took from m
 };
 
-// exp(x) = m * 2^e for |x| <= kExpPairLimit; NaN gives a NaN mantissa. exp_pair(0) is exactly (1, 0).
+// exp(x) = (m + low) * 2^e for |x| <= kExpPairLimit; NaN gives a NaN mantissa. exp_pair(0) is exactly (1, 0).
 //
-//   e = round(x / log 2),  t = x - e log 2,  m = exp(t) = 1 + (t + t^2 P(t))
+//   e = round(x / log 2),  t = x - e log 2,  m + low = exp(t) = 1 + (t + t^2 P(t))
 template <class V>
 SOFTMAP_HD ExpPair<V> exp_pair(V x) {
   using T = typename lane<V>::Scalar;
@@ -48,7 +49,8 @@ SOFTMAP_HD ExpPair<V> exp_pair(V x) {
   V t = fmadd(e, V(-kLn2High<T>), x);
   t = fmadd(e, V(-kLn2Low<T>), t);
   const V r = fmadd(t * t, polynomial(t, kExp<T>), t);
-  return {V(T(1)) + r, e};
+  const V m = V(T(1)) + r;
+  return {m, e, r - (m - V(T(1)))};
 }
 
 // exp(x) for every x: 0 at -inf, gradual underflow, infinity on overflow, NaN at NaN.

@@ -20,14 +20,14 @@ inline constexpr float kLn2Short<float> = 0x1.62ep-1f;
 template <>
 inline constexpr float kLn2Rest<float> = 0x1.0bfbe8p-15f;
 
-// log(x + low) where |low| is at most an ulp of x.
+// log((x + low) 2^e) where |low| is at most an ulp of x and e is an integer.
 //
 //   x = 2^k z,  z in [sqrt(1/2), sqrt(2)),  f = z - 1 + 2^-k low,  s = f / (2 + f)
-//   log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2)))
+//   log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))),  and then (k + e) log 2
 //
 // 0 gives -inf, a negative number NaN, inf inf, NaN NaN; x may be subnormal.
 template <class V>
-SOFTMAP_HD V log(V x, V low) {
+SOFTMAP_HD V log(V x, V low, V e) {
   using T = typename lane<V>::Scalar;
   const V one = V(T(1)), half = V(T(0.5)), zero = V(T(0));
   const auto tiny = x < V(Format<T>::min_normal);
@@ -38,7 +38,7 @@ SOFTMAP_HD V log(V x, V low) {
   z = select(above, z * half, z);
   const V k_z = select(above, k_whole + one, k_whole);
   const V f = (z - one) + scale2(low * lift, -k_z);
-  const V k = select(tiny, k_z - V(T(60)), k_z);
+  const V k = select(tiny, k_z - V(T(60)), k_z) + e;
   const V s = f / (V(T(2)) + f), s2 = s * s, h = half * f * f;
   const V inner = fmadd(s, fmadd(s2, polynomial(s2, kLog<T>), h), k * V(kLn2Rest<T>));
   const V r = fmadd(k, V(kLn2Short<T>), f - (h - inner));
@@ -47,7 +47,8 @@ SOFTMAP_HD V log(V x, V low) {
 
 template <class V>
 SOFTMAP_HD V log(V x) {
-  return log(x, V(typename lane<V>::Scalar(0)));
+  const V zero = V(typename lane<V>::Scalar(0));
+  return log(x, zero, zero);
 }
 
 // log(1 + y), with 1 + y held in two parts.
@@ -56,7 +57,7 @@ SOFTMAP_HD V log1p(V y) {
   using T = typename lane<V>::Scalar;
   V low;
   const V x = two_sum(V(T(1)), y, low);
-  return select(x < V(kInf<T>), log(x, low), y);
+  return select(x < V(kInf<T>), log(x, low, V(T(0))), y);
 }
 
 }  // namespace softmap::core

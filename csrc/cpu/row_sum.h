@@ -205,11 +205,11 @@ void with_total(const Row<S>& row, T temperature, Body&& body) {
 // log sum exp(z) - maximum, at least 0, to full relative accuracy. `shifted` reads z minus the maximum.
 //
 //   one element far above the rest    log1p(sum of the rest)
-//   otherwise                         log(m) + (e log 2 - maximum)
+//   otherwise                         log(m) + (e log 2 - maximum), where e log 2 is near the maximum
 template <class S, class Arg, class T = Compute<S>>
 T log_excess(const Row<S>& row, const Total<T>& total, const Arg& shifted) {
   const T reduced = core::fmadd(total.sum.e, kLn2High<T>, -total.maximum) + total.sum.e * kLn2Low<T>;
-  const T excess = reduced + core::log(total.sum.m, total.sum.low);
+  const T excess = reduced + core::log(total.sum.m, total.sum.low, T(0));
   if (!(excess < T(0.5))) return excess;
   const auto rest = sum_exp(row, shifted, true).sum;
   return core::log1p(core::scale2(rest.m + rest.low, rest.e));

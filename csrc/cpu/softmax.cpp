@@ -21,10 +21,13 @@ void softmax_row(const Row<S>& row, Compute<S> temperature, S* out) {
   using T = Compute<S>;
   with_total(row, temperature, [&](const auto& arg, const Total<T>& total, const auto&) {
     using L = Lanes<T>;
-    const L scale(special(total) == T(0) ? T(1) / (total.sum.m + total.sum.low) : kNaN<T>), top(total.sum.e);
+    // 1 / (m + low) in two parts, so that the quotient is rounded once.
+    const T inverse = special(total) == T(0) ? T(1) / total.sum.m : kNaN<T>;
+    const T rest = -core::fmadd(total.sum.m, inverse, T(-1)) - total.sum.low * inverse;
+    const L scale(inverse), scale_low(rest * inverse), top(total.sum.e);
     map_row(row, out, -kInf<T>, [&](L v) {
       const auto p = exp_of(v, arg, v);
-      return scale2(p.m * scale, p.e - top);
+      return scale2(fmadd(p.m, scale, fmadd(p.m, scale_low, p.low * scale)), p.e - top);
     });
   });
 }
@@ -53,7 +56,10 @@ Compute<S> logsumexp_row(const Row<S>& row, Compute<S> temperature) {
   T result;
   with_total(row, temperature, [&](const auto&, const Total<T>& total, const auto& shifted) {
     result = special(total);
-    if (result == T(0)) result = shifted.offset() + log_excess(row, total, shifted);
+    if (result != T(0)) return;
+    // Where the total is of z - shift, its own maximum is 0 and the shift is the offset.
+    const T excess = log_excess(row, total, shifted), shift = shifted.offset() - total.maximum;
+    result = excess < T(0.5) ? shifted.offset() + excess : shift + core::log(total.sum.m, total.sum.low, total.sum.e);
   });
   return result;
 }
@@ -69,7 +75,6 @@ T mass_of(const Row<T>& closed, const Row<S>& row, T temperature) {
       } else if (special(part) != T(0) || special(whole) != T(0)) {
         mass = kNaN<T>;
       } else {
-        // Where a total is of z - shift, its own maximum is 0 and the shift is the offset.
         const T part_shift = part_shifted.offset() - part.maximum, whole_shift = whole_shifted.offset() - whole.maximum;
         const T ratio = (part.sum.m + part.sum.low) / (whole.sum.m + whole.sum.low);
         const T shift = part_shift == whole_shift ? T(0) : part_shift - whole_shift;
