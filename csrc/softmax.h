@@ -18,6 +18,13 @@ struct LevelOut {
   T *score, *variance, *probabilities, *mass;
 };
 
+// Where the results of row_statistics go, one entry a row; expectation and variance are null without weights.
+template <class T>
+struct StatisticsOut {
+  T *logsumexp, *entropy, *maximum, *target_log_probability, *expectation, *variance;
+  std::int64_t* target_rank;
+};
+
 namespace SOFTMAP_BACKEND {
 
 struct Exec;  // how to run: number of threads (cpu), stream (cuda)
@@ -42,6 +49,16 @@ void logsumexp(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, S* 
 template <class S>
 void level_scores(const Rows<const S>& x, Groups groups, const double* levels, PerRow<core::Compute<S>> temperature,
                   LevelOut<core::Compute<S>> out, const Exec& exec);
+
+// Statistics of p = softmax(z): log sum exp(z); entropy -sum p log p; the largest z; of the target column, log p and the rank
+// (1 + number of larger z; 0 without a target); with weights, sum p w and sum p (w - sum p w)^2.
+template <class S>
+void row_statistics(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, PerRow<std::int64_t> target,
+                    const core::Compute<S>* weights, StatisticsOut<core::Compute<S>> out, const Exec& exec);
+
+// Sum of exp(x) along each row as m 2^e, m in [1, 2), whatever the size of x; an empty sum is (0, -inf).
+template <class S>
+void logsumexp_partial(const Rows<const S>& x, double* m, double* e, const Exec& exec);
 
 }  // namespace SOFTMAP_BACKEND
 }  // namespace softmap

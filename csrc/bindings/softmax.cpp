@@ -119,6 +119,54 @@ py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, co
   });
 }
 
+// target: 0-d (no target: -1) or one a row, int64; weights: None or one a column, of x's compute type.
+py::object row_statistics(const py::array& x, py::handle axis, const py::array& temperature,
+                          const py::array_t<std::int64_t>& target, py::handle weights, py::handle n_threads) {
+  const auto bits = axis_bits("row_statistics", x, axis);
+  const int threads = threads_for("row_statistics", n_threads);
+  return with_storage(element_of(x), [&]<class S>() -> py::object {
+    using T = Compute<S>;
+    const auto rows = const_rows<S>(x, bits);
+    const auto shape = reduced_shape(x, bits);
+    py::list results;
+    const auto fresh = [&]<class U>(bool wanted, U*& data) {
+      data = nullptr;
+      if (!wanted) return results.append(py::none());
+      py::array a = new_array<U>(shape);
+      data = static_cast<U*>(a.mutable_data());
+      results.append(a);
+    };
+    StatisticsOut<T> out;
+    fresh(true, out.logsumexp), fresh(true, out.entropy), fresh(true, out.maximum);
+    fresh(true, out.target_log_probability), fresh(true, out.target_rank);
+    fresh(!weights.is_none(), out.expectation), fresh(!weights.is_none(), out.variance);
+    const T* w = weights.is_none() ? nullptr : static_cast<const T*>(py::reinterpret_borrow<py::array>(weights).data());
+    const PerRow<T> t{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
+    {
+      const ReleaseIf release(x.size() >= kReleaseElements);
+      backend::row_statistics(rows, t, PerRow<std::int64_t>{target.data(), target.ndim() == 0 ? 0 : 1}, w, out,
+                              make_exec(threads));
+    }
+    return py::tuple(results);
+  });
+}
+
+py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_threads) {
+  const auto bits = axis_bits("logsumexp_partial", x, axis);
+  const int threads = threads_for("logsumexp_partial", n_threads);
+  return with_storage(element_of(x), [&]<class S>() -> py::object {
+    const auto rows = const_rows<S>(x, bits);
+    const auto shape = reduced_shape(x, bits);
+    py::array m = new_array<double>(shape), e = new_array<double>(shape);
+    auto *m_data = static_cast<double*>(m.mutable_data()), *e_data = static_cast<double*>(e.mutable_data());
+    {
+      const ReleaseIf release(x.size() >= kReleaseElements);
+      backend::logsumexp_partial(rows, m_data, e_data, make_exec(threads));
+    }
+    return py::make_tuple(m, e);
+  });
+}
+
 }  // namespace
 
 void bind_softmax(py::module_& m) {
@@ -128,6 +176,9 @@ void bind_softmax(py::module_& m) {
         py::arg("n_threads"));
   m.def("level_scores", &level_scores, py::arg("x"), py::arg("tokens"), py::arg("start"), py::arg("levels"),
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
+  m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
+        py::arg("weights"), py::arg("n_threads"));
+  m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
 }
 
 }  // namespace softmap::bindings

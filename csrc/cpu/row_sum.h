@@ -222,5 +222,39 @@ T special(const Total<T>& total) {
   return core::abs(total.maximum) < kInf<T> ? T(0) : total.maximum;
 }
 
+// log sum exp(z) from the total and its excess over the maximum. Where the total is of z - shift, its own maximum is 0 and
+// the shift is the offset.
+template <class T, class Arg>
+T log_sum(const Total<T>& total, const Arg& shifted, T excess) {
+  if (excess < T(0.5)) return shifted.offset() + excess;
+  return (shifted.offset() - total.maximum) + core::log(total.sum.m, total.sum.low, total.sum.e);
+}
+
+// Rows that do not lie in one piece are copied, so that every layout gives the same bits.
+template <class S>
+const S* gather(const Rows<const S>& x, Index i, Index n, S* buffer) {
+  const S* const p = x.row(i);
+  if (x.along.contiguous()) return p;
+  for (Index k = 0; k < n; ++k) buffer[k] = p[x.along.offset(k)];
+  return buffer;
+}
+
+// Rows a chunk, so that a chunk is some 16,000 elements.
+Index rows_per_chunk(Index n) { return n >= (1 << 14) ? 1 : (1 << 14) / (n + 1) + 1; }
+
+// body(row, i, slot) for every row of x: the rows shared among the threads or, where they are few and long, each in turn by
+// all of them. The bits are the same.
+template <class S, class Body>
+void each_row(const Rows<const S>& x, Index read, const Exec& exec, const Scratch<S>& buffers, Body&& body) {
+  const Index n = x.along.size(), n_rows = x.across.size();
+  if (n_rows < 2 * exec.n_threads && read > 2 * Row<S>::kShortest) {
+    for (Index i = 0; i < n_rows; ++i) body(Row<S>{gather(x, i, n, buffers[0]), n, &exec}, i, 0);
+    return;
+  }
+  parallel_for(exec, n_rows, rows_per_chunk(read), n_rows * read, [&](Index first, Index last, int slot) {
+    for (Index i = first; i < last; ++i) body(Row<S>{gather(x, i, n, buffers[slot]), n, nullptr}, i, slot);
+  });
+}
+
 }  // namespace
 }  // namespace softmap::cpu

@@ -56,10 +56,7 @@ Compute<S> logsumexp_row(const Row<S>& row, Compute<S> temperature) {
   T result;
   with_total(row, temperature, [&](const auto&, const Total<T>& total, const auto& shifted) {
     result = special(total);
-    if (result != T(0)) return;
-    // Where the total is of z - shift, its own maximum is 0 and the shift is the offset.
-    const T excess = log_excess(row, total, shifted), shift = shifted.offset() - total.maximum;
-    result = excess < T(0.5) ? shifted.offset() + excess : shift + core::log(total.sum.m, total.sum.low, total.sum.e);
+    if (result == T(0)) result = log_sum(total, shifted, log_excess(row, total, shifted));
   });
   return result;
 }
@@ -107,32 +104,6 @@ void level_row(const Row<S>& row, const Groups& g, const double* levels, T tempe
   out.score[i] = static_cast<T>(score);
   out.variance[i] = static_cast<T>(variance);
   if (out.mass) out.mass[i] = mass_of(closed, row, temperature);
-}
-
-// Rows that do not lie in one piece are copied, so that every layout gives the same bits.
-template <class S>
-const S* gather(const Rows<const S>& x, Index i, Index n, S* buffer) {
-  const S* const p = x.row(i);
-  if (x.along.contiguous()) return p;
-  for (Index k = 0; k < n; ++k) buffer[k] = p[x.along.offset(k)];
-  return buffer;
-}
-
-// Rows a chunk, so that a chunk is some 16,000 elements.
-Index rows_per_chunk(Index n) { return n >= (1 << 14) ? 1 : (1 << 14) / (n + 1) + 1; }
-
-// body(row, i, slot) for every row of x: the rows shared among the threads or, where they are few and long, each in turn by
-// all of them. The bits are the same.
-template <class S, class Body>
-void each_row(const Rows<const S>& x, Index read, const Exec& exec, const Scratch<S>& buffers, Body&& body) {
-  const Index n = x.along.size(), n_rows = x.across.size();
-  if (n_rows < 2 * exec.n_threads && read > 2 * Row<S>::kShortest) {
-    for (Index i = 0; i < n_rows; ++i) body(Row<S>{gather(x, i, n, buffers[0]), n, &exec}, i, 0);
-    return;
-  }
-  parallel_for(exec, n_rows, rows_per_chunk(read), n_rows * read, [&](Index first, Index last, int slot) {
-    for (Index i = first; i < last; ++i) body(Row<S>{gather(x, i, n, buffers[slot]), n, nullptr}, i, slot);
-  });
 }
 
 // Calls row_fn(row, i, to) for every row, with `to` the place of the result.

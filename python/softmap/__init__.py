@@ -9,17 +9,29 @@ from softmap._version import __version__
 from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
 from softmap.runtime import info, set_num_threads, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
+from softmap.softmax_statistics import (
+    RowStatistics,
+    logsumexp_partial,
+    merge_partials,
+    partial_to_logsumexp,
+    row_statistics,
+)
 
 __all__ = [
     "BackendMissingError",
     "DataWarning",
     "LevelScores",
     "NoMaximumError",
+    "RowStatistics",
     "__version__",
     "info",
     "level_scores",
     "log_softmax",
     "logsumexp",
+    "logsumexp_partial",
+    "merge_partials",
+    "partial_to_logsumexp",
+    "row_statistics",
     "set_num_threads",
     "softmax",
     "threads",

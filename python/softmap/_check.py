@@ -23,7 +23,7 @@ def _refuse_kind(function: str, name: str, x: object) -> None:
         )
     if isinstance(x, np.matrix):
         raise TypeError(f"{function}: {name} is a numpy.matrix; pass numpy.asarray({name})")
-    if isinstance(x, np.ndarray):
+    if isinstance(x, (np.ndarray, np.generic)):
         return
     if hasattr(x, "__cuda_array_interface__"):
         _backend.cuda(function, name)

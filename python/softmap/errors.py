@@ -1,15 +1,13 @@
 """Exceptions and warnings of softmap."""
 
-__all__ = ["BackendMissingError", "DataWarning", "NoMaximumError"]
-
 
 class NoMaximumError(ValueError):
-    """The likelihood has no finite maximum: the data leave some scores undetermined."""
+    """The likelihood has no finite maximum, or more than one; the message names the items."""
 
 
 class BackendMissingError(RuntimeError):
-    """The operation needs a part that this installation lacks; the message names the remedy."""
+    """A compiled part that the call needs is not in this installation."""
 
 
 class DataWarning(UserWarning):
-    """The data alone cannot support part of the result; the message names the items."""
+    """The data cannot support by themselves what was asked of them."""

@@ -205,11 +205,11 @@ def logsumexp(
     axes = _generic.normalize_axes("logsumexp", x, axis)
     if simple and _is_native(x):
         y = as_kernel_array("logsumexp", "a", x)
-        t = _temperature("logsumexp", temperature, y, axes)
+        t = read_temperature("logsumexp", temperature, y, axes)
         result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
         return _converted(result, dtype)
     factors = None if b is None else as_array("logsumexp", "b", b)
-    t = _temperature("logsumexp", temperature, x, axes, keepdims=True)
+    t = read_temperature("logsumexp", temperature, x, axes, keepdims=True)
     counted = as_array("logsumexp", "where", where)
     log_sum, direction = _generic.logsumexp(x, axes, factors, t, counted)
     if not keepdims:
@@ -314,7 +314,7 @@ def level_scores(
         raise ValueError(
             f"{name}: levels has length {len(values)} but tokens has {len(start) - 1} members"
         )
-    t = np.asarray(_temperature(name, temperature, x, (x.ndim - 1,)), dtype=_compute_dtype(x))
+    t = np.asarray(read_temperature(name, temperature, x, (x.ndim - 1,)), dtype=compute_dtype(x))
     score, variance, probabilities, total = _backend.cpu().level_scores(
         x, flat, start, values, t, bool(mass), n_threads
     )
@@ -344,7 +344,7 @@ def _map(
     axes = _generic.normalize_axes(name, a, axis)
     if _is_native(a):
         y = as_kernel_array(name, "x", a)
-        t = _temperature(name, temperature, y, axes)
+        t = read_temperature(name, temperature, y, axes)
         kernel = getattr(_backend.cpu(), name)
         if out is not None:
             _check_out(name, out, a.shape)
@@ -352,7 +352,7 @@ def _map(
                 return out
         result = _converted(kernel(y, axes, t, None, n_threads), dtype)
     else:
-        t = _temperature(name, temperature, a, axes, keepdims=True)
+        t = read_temperature(name, temperature, a, axes, keepdims=True)
         result = _converted(getattr(_generic, name)(a, axes, t), dtype)
     if out is None:
         return result
@@ -375,7 +375,7 @@ def _converted(result: Any, dtype: DTypeLike | None) -> Any:
     return result if dtype is None else result.astype(dtype, copy=False)
 
 
-def _temperature(
+def read_temperature(
     name: str, temperature: ArrayLike, x: Array, axes: tuple[int, ...], keepdims: bool = False
 ) -> Any:
     """A checked float, or an array of x's dtype and the shape of the reduction (contiguous)."""
@@ -387,10 +387,10 @@ def _temperature(
     t = as_float_array(name, "temperature", temperature)
     if t.shape not in (kept, reduced):
         raise_shape(name, "temperature", t.shape, f"it must be a number or have shape {reduced}")
-    return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=_compute_dtype(x))
+    return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=compute_dtype(x))
 
 
-def _compute_dtype(x: Array) -> type[np.floating[Any]]:
+def compute_dtype(x: Array) -> type[np.floating[Any]]:
     """What the kernels compute in for the dtype of `x`."""
     return np.float32 if is_kernel_dtype(x.dtype) and x.dtype.itemsize < 8 else np.float64
 

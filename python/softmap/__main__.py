@@ -1,0 +1,3 @@
+from softmap.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,250 @@
+"""What a set of comparisons can and cannot say, decided before anything is fitted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softmap.comparisons import Comparisons, Ints
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing to know about the data: a code for programs, a sentence for people, the items."""
+
+    code: str
+    text: str
+    items: tuple[Hashable, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """Structure of the comparison graph.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        Empty when the data determine all scores by themselves. Codes: never_compared, disconnected,
+        undefeated, winless, split (a group that never lost to, or never beat, the rest); `fit` adds
+        first_advantage and not_converged.
+    components : tuple of tuples of items
+        Groups connected by comparisons, largest first.
+    strongly_connected : bool
+        Every item has beaten every other one, directly or through others: exactly then maximum
+        likelihood scores exist (Ford 1957), unless a first advantage is estimated too.
+    undefeated, winless, never_compared : tuples of items
+        Without a loss; without a win; without a comparison. A tie is half a win and half a loss.
+    """
+
+    findings: tuple[Finding, ...]
+    components: tuple[tuple[Hashable, ...], ...]
+    strongly_connected: bool
+    undefeated: tuple[Hashable, ...]
+    winless: tuple[Hashable, ...]
+    never_compared: tuple[Hashable, ...]
+
+    def sentences(self) -> list[str]:
+        """Return the findings as sentences, after one that says what they mean for the scores."""
+        texts = [finding.text for finding in self.findings]
+        if {finding.code for finding in self.findings} - {"not_converged"}:
+            texts.insert(0, "these comparisons alone do not determine all scores, the prior helps")
+        return texts
+
+
+def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
+    """Say what the comparisons can support: one walk over the pairs, no fit.
+
+    Parameters
+    ----------
+    comparisons : Comparisons
+    ties : "half" or "drop", default "half"
+        Whether a tie is half a win for each side or no comparison at all.
+
+    Raises
+    ------
+    ValueError
+        Unknown `ties`.
+
+    References
+    ----------
+    L. R. Ford, Solution of a ranking problem from binary comparisons, Am. Math. Monthly 64 (1957).
+
+    Examples
+    --------
+    >>> found = diagnose(Comparisons.from_pairs(["a", "c", "d"], ["b", "d", "c"]))
+    >>> found.components
+    (('a', 'b'), ('c', 'd'))
+    >>> found.undefeated, found.winless
+    (('a',), ('b',))
+    """
+    if ties not in ("half", "drop"):
+        raise ValueError(f"diagnose: ties = {ties!r}, must be half or drop")
+    items, n = comparisons.items, len(comparisons.items)
+    winner, loser, _ = win_edges(comparisons, ties)
+    won, lost = np.bincount(winner, minlength=n) > 0, np.bincount(loser, minlength=n) > 0
+
+    def named(chosen: NDArray[np.bool_]) -> tuple[Hashable, ...]:
+        return tuple(items[k] for k in np.flatnonzero(chosen))
+
+    undefeated, winless, never = named(won & ~lost), named(lost & ~won), named(~won & ~lost)
+    group = connected(n, winner, loser)
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    parts.sort(key=lambda part: -part.size)
+    components = tuple(tuple(items[k] for k in part) for part in parts)
+    strong = strong_components(n, winner, loser)
+
+    findings = []
+    if never:
+        findings.append(Finding("never_compared", f"{_were(never)} never compared", never))
+    played = [part for part in components if len(part) > 1]
+    if len(played) > 1:
+        groups = "; ".join(f"{{{listed(part)}}}" for part in played[:5])
+        more = f"; and {len(played) - 5} more" if len(played) > 5 else ""
+        text = f"the comparisons fall into {len(played)} groups that never met: {groups}{more}"
+        findings.append(Finding("disconnected", text, tuple(x for part in played for x in part)))
+    if undefeated:
+        findings.append(Finding("undefeated", f"{listed(undefeated)} never lost", undefeated))
+    if winless:
+        findings.append(Finding("winless", f"{listed(winless)} never won", winless))
+    between = strong[winner] != strong[loser]
+    for inner, text in ((loser, "never lost to"), (winner, "never beat")):
+        # strong components that no edge enters (or leaves), within a larger connected group
+        closed = np.isin(strong, strong[inner[between]], invert=True)
+        closed &= np.isin(group, group[winner[between]])
+        for label in np.unique(strong[closed]):
+            names = named(strong == label)
+            whole = np.count_nonzero(group == group[np.argmax(strong == label)])
+            if 1 < len(names) <= whole / 2:  # the smaller side of the split
+                sentence = f"{{{listed(names)}}} {text} any other item"
+                findings.append(Finding("split", sentence, names))
+    return Diagnostics(
+        tuple(findings), components, bool((strong == strong[0]).all()), undefeated, winless, never
+    )
+
+
+def win_edges(comparisons: Comparisons, ties: str = "half") -> tuple[Ints, Ints, Ints]:
+    """Return (winner, loser, place), one entry per kind of win that occurs; place = +1 where the
+    winner was shown first, -1 where it was second. A tie (ties="half") is a win of each side.
+    """
+    c = comparisons
+    drawn = c.ties > 0 if ties == "half" else np.zeros(c.ties.shape, dtype=bool)
+    first, second = (c.wins > 0) | drawn, (c.losses > 0) | drawn
+    winner = np.concatenate([c.left[first], c.right[second]])
+    loser = np.concatenate([c.right[first], c.left[second]])
+    place = np.repeat(np.array([1, -1]), [np.count_nonzero(first), np.count_nonzero(second)])
+    return winner, loser, place
+
+
+def strong_components(n: int, source: Ints, target: Ints) -> Ints:
+    """Label the strongly connected components of a directed graph of n nodes.
+
+    Tarjan's algorithm without recursion; O(nodes + edges). Labels are numbered so that every edge
+    between components goes from a higher label to a lower one.
+    """
+    order = np.argsort(source, kind="stable")
+    heads = target[order].tolist()
+    following = np.searchsorted(source[order], np.arange(n + 1)).tolist()
+    ends = following[1:]
+    number, low, label = [0] * n, [0] * n, [-1] * n  # 0: not seen; -1: not finished
+    seen = n_labels = 0
+    open_nodes: list[int] = []
+    for root in range(n):
+        path = [] if number[root] else [root]
+        while path:
+            node = path[-1]
+            if not number[node]:
+                seen += 1
+                number[node] = low[node] = seen
+                open_nodes.append(node)
+            lowest = low[node]
+            child = -1
+            for edge in range(following[node], ends[node]):
+                head = heads[edge]
+                if not number[head]:
+                    child, following[node] = head, edge  # comes back to this edge
+                    break
+                if label[head] < 0 and low[head] < lowest:
+                    lowest = low[head]
+            low[node] = lowest
+            if child >= 0:
+                path.append(child)
+                continue
+            path.pop()
+            if lowest == number[node]:
+                while True:
+                    member = open_nodes.pop()
+                    label[member] = n_labels
+                    if member == node:
+                        break
+                n_labels += 1
+    return np.array(label, dtype=np.int64)
+
+
+def rising_advantage(n: int, winner: Ints, loser: Ints, place: Ints) -> Ints | None:
+    """Return how scores can move (n,) while the first advantage rises by 1 and the likelihood never
+    falls, or None where no such direction exists.
+
+    A direction (v, 1) of (scores, advantage) never lowers the likelihood when
+
+        v_left - v_right + 1 >= 0   for each win of the first,
+        v_left - v_right + 1 <= 0   for each win of the second,
+
+    that is v_loser <= v_winner + place on every edge: a system of difference constraints, which has
+    a solution unless a cycle of edges has a negative sum of `place`. Bellman-Ford, all edges of a
+    round at once; a cycle among the last predecessors is a negative one, so it is looked for every
+    round. For a falling advantage pass -place.
+
+    With strong connectivity: one of the two directions means that there is no maximum, both mean
+    that the likelihood is flat along them (the advantage cannot be told from the scores), none
+    that the maximum exists and is unique.
+    """
+    if winner.size == 0:
+        return np.zeros(n, dtype=np.int64)
+    order = np.argsort(loser, kind="stable")
+    winner, place = winner[order], place[order]
+    heads, starts, sizes = np.unique(loser[order], return_index=True, return_counts=True)
+    bound = np.zeros(n, dtype=np.int64)
+    parent = np.full(n + 1, n)  # n: no predecessor
+    doublings = int(n).bit_length()
+    while True:
+        offer = bound[winner] + place
+        best = np.minimum.reduceat(offer, starts)
+        better = best < bound[heads]
+        if not better.any():
+            return bound
+        hits = np.flatnonzero(offer == np.repeat(best, sizes))
+        chosen = winner[hits[np.searchsorted(hits, starts)]]
+        bound[heads[better]] = best[better]
+        parent[heads[better]] = chosen[better]
+        ancestor = parent
+        for _ in range(doublings):
+            ancestor = ancestor[ancestor]
+        if (ancestor != n).any():
+            return None
+
+
+def listed(items: Iterable[Hashable], most: int = 5) -> str:
+    """Return 'a, b, c and 4 more'."""
+    names = [str(item) for item in items]
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _were(items: tuple[Hashable, ...]) -> str:
+    return f"{listed(items)} {'was' if len(items) == 1 else 'were'}"
+
+
+def connected(n: int, a: Ints, b: Ints) -> Ints:
+    """Label the components of an undirected graph by their smallest node."""
+    label = np.arange(n)
+    while (label[a] != label[b]).any():
+        lowest = np.minimum(label[a], label[b])
+        np.minimum.at(label, label[a], lowest)
+        np.minimum.at(label, label[b], lowest)
+        while (label != label[label]).any():
+            label = label[label]
+    return label

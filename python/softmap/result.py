@@ -1,0 +1,294 @@
+"""Labelled results of a fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from softmap._backend import cpu
+from softmap.comparisons import Floats, Ints
+from softmap.diagnostics import Diagnostics, listed
+
+# Elo's units: 400 points are odds of 10 : 1; in his original normal model performances have a
+# standard deviation of 200, so a difference of two has 200 sqrt(2) (A. E. Elo, The Rating of
+# Chessplayers, 1978)
+_ELO = {"logit": 400.0 / math.log(10.0), "probit": 200.0 * math.sqrt(2.0)}
+_MODEL = {"logit": "Bradley-Terry", "probit": "Thurstone"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error (0 when the number was given, not estimated)."""
+
+    value: float
+    standard_error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """The difference of two scores a - b, its error and interval, and P(a beats b)."""
+
+    difference: float
+    standard_error: float
+    low: float
+    high: float
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """Scores of n items with their errors, as `softmap.fit` returns them.
+
+    Arrays have one entry per item in the order of `items`. Scores are on the scale of the link
+    (natural-log odds for logit, standard deviations of a difference for probit) until `rescale`.
+
+    Attributes
+    ----------
+    items : tuple of n labels
+    scores : (n,)
+        MAP or maximum likelihood scores; their mean is `prior_mean` (0 for maximum likelihood).
+    standard_errors, low, high : (n,)
+        Of centred scores (of differences to the anchor after `rescale(anchor=...)`), and the
+        interval at `level`.
+    rank : (n,)
+        1 + the number of items with a higher score.
+    rank_low, rank_high : (n,)
+        Best and worst rank that the data leave open: 1 + the number of items, and n - the number
+        of items, whose difference to this item has an interval at `level` wholly above, and wholly
+        below, zero. Each pair is judged by itself (no correction for the number of pairs), with
+        the variance of the difference from `covariance`.
+    games, wins, n_ties, win_rate : (n,)
+        Comparisons of the item (sums of weights), those won, those tied, and (wins + n_ties / 2) /
+        games. With ties="drop" win_rate leaves ties out. NaN without games.
+    link, ties, prior_sd, prior_mean, level, errors
+        As given to `fit`; the prior stays in units of the link.
+    log_likelihood : float
+        Without the prior and without binomial constants.
+    first_advantage : Estimate or None
+        None where it was fixed at 0.
+    converged : bool
+    n_iter : int
+        Newton steps.
+    gradient_max : float
+        Largest derivative of the objective, each divided by max(1, weight that touches it).
+    diagnostics : Diagnostics
+    covariance : (n, n)
+        Of the scores, centred or anchored like `standard_errors`.
+    n_comparisons : int or float
+        Number, or sum of weights, of all comparisons.
+    scale : float
+        Units of `scores` per unit of the link: 1 until `rescale`.
+    unit : str
+        Name of that unit: "logits", "probits" or "Elo".
+    """
+
+    items: tuple[Hashable, ...]
+    scores: Floats
+    standard_errors: Floats
+    low: Floats
+    high: Floats
+    rank: Ints
+    rank_low: Ints
+    rank_high: Ints
+    games: NDArray[Any]
+    wins: NDArray[Any]
+    n_ties: NDArray[Any]
+    win_rate: Floats
+    link: str
+    ties: str
+    prior_sd: float
+    prior_mean: float
+    level: float
+    log_likelihood: float
+    first_advantage: Estimate | None
+    converged: bool
+    n_iter: int
+    gradient_max: float
+    diagnostics: Diagnostics
+    errors: str
+    covariance: Floats
+    n_comparisons: int | float
+    scale: float = 1.0
+    unit: str = "logits"
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if isinstance(array := getattr(self, field.name), np.ndarray):
+                array.flags.writeable = False
+
+    def __reduce__(self) -> tuple[type[Fit], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+
+    def __repr__(self) -> str:
+        return f"Fit({len(self.items)} items, {self.link}, {self.n_comparisons:g} comparisons)"
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """Return the leaderboard as text: what was fitted, one line per item, what to beware of.
+
+        Scores have as many digits as leave two to the typical standard error.
+        """
+        prior = "maximum likelihood"
+        if math.isfinite(self.prior_sd):
+            prior = f"MAP, prior N({self.prior_mean:g}, {self.prior_sd:g}^2)"
+        steps = f"{self.n_iter} Newton step{'s' * (self.n_iter != 1)}"
+        lines = [
+            f"{_MODEL[self.link]}, {prior}, {self.unit}   "
+            f"{len(self.items)} items, {self.n_comparisons:g} comparisons",
+            f"{'converged' if self.converged else 'NOT converged'} in {steps} "
+            f"(gradient {self.gradient_max:.1e}), log-likelihood {self.log_likelihood:.3f}, "
+            f"{self.errors} errors",
+        ]
+        if self.first_advantage is not None:
+            value, error = dataclasses.astuple(self.first_advantage)
+            digits = decimals(np.array([error]))
+            given = "given" if error == 0.0 else f"standard error {error:.{digits}f}"
+            lines.append(f"advantage of the first position {value:.{digits}f} ({given})")
+        lines += ["", *aligned(self.table())]
+        if self.diagnostics.findings:
+            lines += ["", *(f"! {sentence}" for sentence in self.diagnostics.sentences())]
+        return "\n".join(lines)
+
+    def table(self) -> list[list[str]]:
+        """Return the cells of `summary` as text, first row the header, best item first."""
+        digits = decimals(self.standard_errors)
+        interval = f"{100 * self.level:g}% interval"
+        rows = [["rank", "item", "score", interval, "ranks", "games", "win%"]]
+        columns = (self.scores, self.low, self.high)
+        shown = [[f"{x:.{digits}f}" for x in column] for column in columns]
+        width = max(len(text) for column in shown[1:] for text in column)
+        for k in np.argsort(-self.scores, kind="stable"):
+            interval = f"[{shown[1][k]:>{width}}, {shown[2][k]:>{width}}]"
+            ranks = f"{self.rank_low[k]}-{self.rank_high[k]}"
+            rate = "-" if math.isnan(self.win_rate[k]) else f"{100 * self.win_rate[k]:.1f}"
+            cells = [shown[0][k], interval, ranks, f"{self.games[k]:.10g}", rate]
+            rows.append([str(self.rank[k]), str(self.items[k]), *cells])
+        return rows
+
+    def probability(self, a: Hashable, b: Hashable) -> float:
+        """Return the probability that `a` beats `b` (a tie counted as half), no one being first.
+
+        Raises ValueError where `a` or `b` is not an item.
+        """
+        difference = self.scores[self._index("probability", "a", a)]
+        difference = difference - self.scores[self._index("probability", "b", b)]
+        return float(_probability(difference / self.scale, self.link)[0])
+
+    def probability_matrix(self) -> Floats:
+        """Return (n, n): the probability that the row's item beats the column's, none first."""
+        difference = (self.scores[:, None] - self.scores) / self.scale
+        return _probability(difference.ravel(), self.link).reshape(difference.shape)
+
+    def compare(self, a: Hashable, b: Hashable) -> Contrast:
+        """Return score of `a` - score of `b`, its error, and the probability that `a` beats `b`.
+
+        Raises ValueError where `a` or `b` is not an item.
+        """
+        i, j = self._index("compare", "a", a), self._index("compare", "b", b)
+        v = self.covariance
+        difference = float(self.scores[i] - self.scores[j])
+        error = math.sqrt(max(0.0, float(v[i, i] + v[j, j] - 2.0 * v[i, j])))
+        margin = normal_quantile(self.level) * error
+        return Contrast(
+            difference, error, difference - margin, difference + margin, self.probability(a, b)
+        )
+
+    def rescale(
+        self, to: str = "elo", *, anchor: Hashable | None = None, center: float = 1000.0
+    ) -> Fit:
+        """Return the same fit in other units.
+
+        Parameters
+        ----------
+        to : "elo"
+            400 points are odds of 10 to 1 with the logit link; with probit a difference has a
+            standard deviation of 200 sqrt(2) points.
+        anchor : item, optional
+            The item whose score becomes `center`; standard errors are then those of differences to
+            it. Without it the mean score becomes `center`.
+        center : float, default 1000
+
+        Raises
+        ------
+        ValueError
+            An unknown `to`, an anchor that is not an item, a center that is not finite.
+        """
+        if to != "elo":
+            raise ValueError(f"Fit.rescale: to = {to!r}, must be elo")
+        if not math.isfinite(center):
+            raise ValueError(f"Fit.rescale: center = {center}, must be finite")
+        factor = _ELO[self.link] / self.scale
+        weight = np.full(len(self.items), 1.0 / len(self.items))
+        if anchor is not None:
+            weight = np.zeros(len(self.items))
+            weight[self._index("rescale", "anchor", anchor)] = 1.0
+        scores = center + factor * (self.scores - weight @ self.scores)
+        v = self.covariance
+        v = v - v @ weight - (v @ weight)[:, None] + weight @ v @ weight
+        v = factor * factor * (v + v.T) / 2.0
+        error = np.sqrt(np.maximum(np.diag(v), 0.0))
+        margin = normal_quantile(self.level) * error
+        advantage = self.first_advantage
+        if advantage is not None:
+            advantage = Estimate(factor * advantage.value, factor * advantage.standard_error)
+        return dataclasses.replace(
+            self,
+            scores=scores,
+            standard_errors=error,
+            low=scores - margin,
+            high=scores + margin,
+            first_advantage=advantage,
+            covariance=v,
+            scale=_ELO[self.link],
+            unit="Elo",
+        )
+
+    def _index(self, method: str, name: str, item: Hashable) -> int:
+        try:
+            return self.items.index(item)
+        except ValueError:
+            raise ValueError(
+                f"Fit.{method}: {name} = {item!r} is not among the items {listed(self.items)}"
+            ) from None
+
+
+def normal_quantile(level: float) -> float:
+    """Return the half-width of the central interval of N(0, 1) that holds the level."""
+    from statistics import NormalDist  # here, because importing it takes longer than softmap
+
+    return NormalDist().inv_cdf(0.5 + level / 2.0)
+
+
+def decimals(errors: Floats) -> int:
+    """Return how many decimals show two digits of the typical positive error, at most 6."""
+    known = errors[np.isfinite(errors) & (errors > 0.0)]
+    if known.size == 0:
+        return 3
+    return min(6, max(0, 1 - math.floor(math.log10(float(np.median(known))))))
+
+
+def _probability(difference: ArrayLike, link: str) -> Floats:
+    """Return F(difference), as the exponential of its logarithm: right in both tails."""
+    d = np.array(difference, dtype=np.float64, ndmin=1)
+    value, slope, curvature = np.empty_like(d), np.empty_like(d), np.empty_like(d)
+    cpu().pair_terms(d, np.ones_like(d), np.zeros_like(d), link, value, slope, curvature)
+    return np.exp(value)
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Right-align the columns, the item's name (second column) to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if k == 1 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -1,0 +1,281 @@
+"""Statistics of the softmax of a row, and sums of the parts of rows that are split."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from softmap import _backend, _generic
+from softmap._check import Array, as_array, as_float_array, as_kernel_array, raise_shape
+from softmap.softmax import compute_dtype, read_temperature
+
+__all__ = [
+    "RowStatistics",
+    "logsumexp_partial",
+    "merge_partials",
+    "partial_to_logsumexp",
+    "row_statistics",
+]
+
+
+@dataclass(frozen=True)
+class RowStatistics:
+    """Result of :func:`row_statistics`; ``...`` stands for the shape of the rows.
+
+    Attributes
+    ----------
+    logsumexp : ndarray (...)
+        log(sum(exp(z))).
+    entropy : ndarray (...)
+        -sum(p log p), in nats.
+    maximum : ndarray (...)
+        The largest z.
+    target_log_probability : ndarray (...) or None
+        log p of the target column.
+    target_rank : ndarray (...) of int64 or None
+        1 + the number of columns with a larger z; equal logits share the better rank.
+    expectation, variance : ndarray (...) or None
+        Mean and variance of the weights under p.
+    """
+
+    logsumexp: Any
+    entropy: Any
+    maximum: Any
+    target_log_probability: Any = None
+    target_rank: Any = None
+    expectation: Any = None
+    variance: Any = None
+
+
+def row_statistics(
+    x: ArrayLike,
+    axis: int | tuple[int, ...] = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    target: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> RowStatistics:
+    """Log-sum-exp, entropy, maximum and more of p = softmax(x / temperature), row by row.
+
+    Nothing of the size of `x` is allocated: the first read of a row is that of
+    :func:`softmap.logsumexp`, the second, which finds the row in the cache, sums up the rest.
+
+    Parameters
+    ----------
+    x : array_like
+        Logits; floating, integer or bool.
+    axis : int or tuple of int
+        Axes that run along a row; the last one by default.
+    temperature : float or array_like
+        As in :func:`softmap.softmax`.
+    target : int or array_like of int, optional
+        Column whose log-probability and rank are wanted: one for all rows, or one a row (the shape
+        of ``logsumexp(x, axis)``). In an array a value outside the row gives NaN and rank 0, so
+        that -100 or -1 can mark rows without a target.
+    weights : array_like (V,), optional
+        A value for each column, whose expectation and variance under p are wanted.
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    RowStatistics
+        float32 for float16, bfloat16 and float32 input, otherwise float64.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than real numbers, and a target that is not an integer.
+    ValueError
+        For an axis, a temperature, a target or weights that do not fit the shape of `x`, and a
+        single target outside the row.
+
+    Notes
+    -----
+    With d = z - max(z) and P = sum(exp(d)), entropy = log P + sum(exp(d) abs(d)) / P: both terms
+    are at least 0, so that the entropy of a confident row keeps its digits. A row with NaN or
+    +inf, or of nothing but -inf, has NaN statistics; -inf elsewhere is a mask.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> r = softmap.row_statistics(np.log([[1.0, 1.0, 2.0]]), target=2, weights=[0, 0, 4])
+    >>> np.exp(r.target_log_probability), r.target_rank, r.expectation, r.variance
+    (array([0.5]), array([1]), array([2.]), array([4.]))
+    >>> bool(abs(r.entropy[0] - 1.5 * np.log(2)) < 1e-15)
+    True
+    """
+    name = "row_statistics"
+    a = as_kernel_array(name, "x", x)
+    axes = _generic.normalize_axes(name, a, axis)
+    if not axes:
+        raise_shape(name, "x", a.shape, "it needs at least one axis along a row")
+    rows = tuple(n for k, n in enumerate(a.shape) if k not in axes)
+    n_columns = int(np.prod([a.shape[k] for k in axes]))
+    t = np.asarray(read_temperature(name, temperature, a, axes), dtype=compute_dtype(a))
+    w = None
+    if weights is not None:
+        w = np.ascontiguousarray(as_float_array(name, "weights", weights), dtype=compute_dtype(a))
+        if w.shape != (n_columns,):
+            raise_shape(name, "weights", w.shape, f"the rows of x have {n_columns} columns")
+    columns = _targets(name, target, rows, n_columns)
+    lse, entropy, maximum, log_p, rank, mean, variance = _backend.cpu().row_statistics(
+        a, axes, t, columns, w, n_threads
+    )
+    return RowStatistics(
+        lse[()],
+        entropy[()],
+        maximum[()],
+        None if target is None else log_p[()],
+        None if target is None else rank[()],
+        None if w is None else mean[()],
+        None if w is None else variance[()],
+    )
+
+
+def _targets(name: str, target: ArrayLike | None, rows: tuple[int, ...], n_columns: int) -> Array:
+    """Columns as int64: 0-d, or one a row."""
+    if target is None:
+        return np.array(-1, dtype=np.int64)
+    columns = as_array(name, "target", target)
+    if columns.dtype.kind not in "iu":
+        raise TypeError(f"{name}: target has dtype {columns.dtype}, it must be integer")
+    if columns.ndim == 0 and not 0 <= int(columns) < n_columns:
+        raise ValueError(f"{name}: target = {int(columns)}, the columns are 0 to {n_columns - 1}")
+    if columns.ndim > 0 and columns.shape != rows:
+        raise_shape(name, "target", columns.shape, f"it must be an integer or have shape {rows}")
+    return np.ascontiguousarray(columns, dtype=np.int64)
+
+
+def logsumexp_partial(
+    x: ArrayLike, axis: int | tuple[int, ...] | None = -1, *, n_threads: int | None = None
+) -> tuple[Any, Any]:
+    """Sum of exponentials of one piece of a row, in a form that merges with those of other pieces.
+
+    sum(exp(x)) = m * 2**e along `axis`. For rows that no single array holds: a vocabulary in
+    shards, chunks of a file.
+
+    Parameters
+    ----------
+    x : array_like
+        Logits; floating, integer or bool.
+    axis : int, tuple of int or None
+        Axes that are summed over.
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    m : ndarray or scalar, float64
+        In [1, 2); 0 for an empty sum, NaN where a NaN was.
+    e : ndarray or scalar, float64
+        Integer; -inf for an empty sum, +inf where a +inf was.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`softmap.logsumexp`.
+
+    See Also
+    --------
+    merge_partials, partial_to_logsumexp
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> m, e = softmap.logsumexp_partial(np.zeros(12))
+    >>> float(m), float(e)
+    (1.5, 3.0)
+    """
+    a = as_kernel_array("logsumexp_partial", "x", x)
+    axes = _generic.normalize_axes("logsumexp_partial", a, axis)
+    m, e = _backend.cpu().logsumexp_partial(a, axes, n_threads)
+    return m[()], e[()]
+
+
+def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Sum of two partial sums (m, e), elementwise.
+
+    Parameters
+    ----------
+    a, b : tuple of two array_like
+        Results of :func:`logsumexp_partial` or of this function; shapes that broadcast.
+
+    Returns
+    -------
+    m, e : ndarray or scalar, float64
+        The sum, in the same form. The addition commutes; merge in a fixed order where the last bit
+        matters.
+
+    Raises
+    ------
+    TypeError
+        For anything but two pairs of numbers or arrays.
+
+    Examples
+    --------
+    >>> import softmap
+    >>> m, e = softmap.merge_partials((1.5, 3.0), (1.0, 2.0))
+    >>> float(m), float(e)
+    (1.0, 4.0)
+    """
+    (m_a, e_a), (m_b, e_b) = _partial("a", a), _partial("b", b)
+    with np.errstate(invalid="ignore"):
+        top = np.maximum(e_a, e_b)
+        finite = np.isfinite(top)
+        m = _scaled(m_a, e_a, top, finite) + _scaled(m_b, e_b, top, finite)
+        mantissa, exponent = np.frexp(m)  # in [1/2, 1)
+        m = np.where(finite, mantissa * 2, np.where(top == np.inf, 1.0, m_a + m_b))
+        e = np.where(finite, top + (exponent - 1), top)
+    return m[()], e[()]
+
+
+def _partial(name: str, given: tuple[Any, Any]) -> tuple[Array, Array]:
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise TypeError(f"merge_partials: {name} is a {type(given).__name__}, it must be (m, e)")
+    m = as_float_array("merge_partials", f"{name}[0]", given[0])
+    e = as_float_array("merge_partials", f"{name}[1]", given[1])
+    return m.astype(np.float64), e.astype(np.float64)
+
+
+def _scaled(m: Array, e: Array, top: Array, finite: Array) -> Array:
+    """m * 2**(e - top), 0 where that is far below; m itself where `top` is not finite."""
+    shift = np.where(finite, np.maximum(e - top, -2000.0), 0.0)
+    return np.ldexp(m, shift.astype(np.int32))
+
+
+def partial_to_logsumexp(m: ArrayLike, e: ArrayLike) -> Any:
+    """Logarithm of a partial sum: log(m * 2**e).
+
+    Parameters
+    ----------
+    m, e : array_like
+        Result of :func:`logsumexp_partial` or :func:`merge_partials`.
+
+    Returns
+    -------
+    ndarray or scalar, float64
+        -inf for an empty sum, NaN where a NaN was, +inf where a +inf was.
+
+    Raises
+    ------
+    TypeError
+        For anything but numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> parts = [softmap.logsumexp_partial(part) for part in (np.arange(5.0), np.arange(5.0, 9.0))]
+    >>> whole = softmap.partial_to_logsumexp(*softmap.merge_partials(*parts))
+    >>> bool(abs(whole - softmap.logsumexp(np.arange(9.0))) < 1e-14)
+    True
+    """
+    mantissa = as_float_array("partial_to_logsumexp", "m", m).astype(np.float64)
+    exponent = as_float_array("partial_to_logsumexp", "e", e).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = np.where(
+            np.isfinite(exponent), exponent * np.log(2.0) + np.log(mantissa), exponent
+        )
+    return np.where(np.isnan(mantissa), np.nan, result)[()]

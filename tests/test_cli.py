@@ -1,0 +1,354 @@
+"""The command line: every command, format and exit code."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import softmap
+from softmap import cli
+from softmap.demo import BASEBALL, LEVELS, baseball
+from softmap.errors import BackendMissingError
+from softmap.fit import fit
+
+FOOD = "left,right,winner\na,b,left\nb,c,right\na,c,tie\nb,a,left\nc,b,right\nc,a,left\n"
+
+
+@pytest.fixture
+def games(tmp_path):
+    path = tmp_path / "games.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("home.team", "away.team", "home.wins", "away.wins"), *BASEBALL]
+        )
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def run(*arguments, stdin=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            code = cli.main(list(arguments))
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_fit_prints_the_summary(run, games):
+    code, out, err = run("fit", games, "--first-advantage", "estimate")
+    assert (code, err) == (0, "")
+    assert out == fit(baseball(), first_advantage="estimate").summary() + "\n"
+
+
+def test_fit_from_standard_input(run):
+    code, out, _ = run("fit", "-", stdin=FOOD)
+    assert code == 0
+    assert "3 items, 6 comparisons" in out
+
+
+def test_fit_options_reach_the_fit(run, games):
+    options = (
+        "--link probit --ties drop --prior-sd inf --errors fisher --level 0.9 --first-advantage 0.1"
+    )
+    code, out, _ = run("fit", games, *options.split())
+    expected = fit(
+        baseball(), link="probit", ties="drop", prior_sd=np.inf, errors="fisher", level=0.9,
+        first_advantage=0.1,
+    )  # fmt: skip
+    assert (code, out) == (0, expected.summary() + "\n")
+
+
+def test_fit_columns_and_labels(run):
+    text = "x,y,verdict,w\na,b,A>B,1\nb,a,B>A=no,2\na,b,even,1\n"
+    options = (
+        "--left=x", "--right=y", "--outcome=verdict", "--weights=w",
+        "--label=A>B=left", "--label=B>A=no=right", "--label=even=tie",
+    )  # fmt: skip
+    code, out, err = run("fit", "-", *options, stdin=text)
+    assert (code, err) == (0, "")
+    assert "2 items, 4 comparisons" in out
+
+
+def test_fit_elo_and_anchor(run, games):
+    _, out, _ = run("fit", games, "--elo", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert np.mean([float(row["score"]) for row in rows]) == pytest.approx(1000.0)
+    for given, value in (("Boston=1500", 1500.0), ("Boston", 1000.0)):
+        _, out, _ = run("fit", games, "--elo", "--anchor", given, "--format", "csv")
+        rows = {row["item"]: row for row in csv.DictReader(io.StringIO(out))}
+        assert float(rows["Boston"]["score"]) == value
+        assert float(rows["Boston"]["standard_error"]) == 0.0
+
+
+def test_fit_csv_has_full_precision(run, games):
+    result = fit(baseball())
+    _, out, _ = run("fit", games, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["item"] for row in rows][:2] == ["Milwaukee", "Detroit"]
+    k = result.items.index("Detroit")
+    assert float(rows[1]["score"]) == result.scores[k]
+    assert float(rows[1]["standard_error"]) == result.standard_errors[k]
+    assert (rows[1]["rank_low"], rows[1]["rank_high"], rows[1]["games"]) == ("1", "5", "78")
+
+
+def test_fit_json(run, games):
+    _, out, _ = run(
+        "fit", games, "--format", "json", "--prior-sd", "inf", "--first-advantage", "estimate"
+    )
+    document = json.loads(out)
+    assert document["prior_sd"] is None
+    assert document["converged"] is True
+    assert document["first_advantage"] == pytest.approx([0.302260655529, 0.13], abs=1e-2)
+    assert document["items"][0]["item"] == "Milwaukee"
+    _, out, err = run("fit", "-", "--format", "json", stdin="winner,loser\na,b\n")
+    assert [f["code"] for f in json.loads(out)["findings"]] == ["undefeated", "winless"]
+    assert "softmap: note: a never lost\n" in err
+
+
+def test_fit_markdown(run):
+    _, out, _ = run("fit", "-", "--format", "md", stdin=FOOD.replace("a", "x|y"))
+    lines = out.splitlines()
+    assert lines[:2] == [
+        "| rank | item | score | 95% interval | ranks | games | win% |",
+        "| --: | :-- | --: | --: | --: | --: | --: |",
+    ]
+    assert any("| x\\|y |" in line for line in lines)
+
+
+def test_fit_skips_bad_rows_when_asked(run):
+    text = FOOD + "a,a,left\n"
+    code, out, err = run("fit", "-", stdin=text)
+    assert (code, out) == (2, "")
+    assert err.startswith("softmap: read_comparisons: <file> line 8: 'a' is compared with itself (")
+    code, out, err = run("fit", "-", "--skip-bad-rows", stdin=text)
+    assert code == 0
+    assert err == (
+        "softmap: note: 1 of 7 rows skipped, the first: line 8: 'a' is compared with itself\n"
+    )
+
+
+def test_fit_findings_are_below_the_table(run):
+    code, out, err = run("fit", "-", stdin="winner,loser\na,b\n")
+    assert (code, err) == (0, "")
+    assert out.endswith("! a never lost\n! b never won\n")
+
+
+def test_exit_code_1_without_a_maximum(run):
+    code, out, err = run("fit", "-", "--prior-sd", "inf", stdin="winner,loser\na,b\n")
+    assert (code, out) == (1, "")
+    assert err == (
+        "softmap: fit: prior_sd = inf, no unique maximum exists: a never lost; b never won "
+        "(give a finite prior_sd)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "no such file.csv"], "softmap: no such file.csv: no such file or directory"),
+        (
+            ["fit", "-"],
+            "softmap: read_comparisons: <file> is empty, the first line must name the columns",
+        ),
+        (["fit", "-", "--anchor", "a"], "softmap: fit: --anchor needs --elo"),
+        (
+            ["levels", "-", "--levels", "1,2"],
+            "softmap: levels: - is empty, one row of logits at least is needed",
+        ),
+    ],
+)
+def test_exit_code_2_for_unreadable_input(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out, err) == (2, "", message + "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--prior-sd", "-1"],
+            "fit: prior_sd = -1.0, must be from 1e-6 to 1e6, or inf for maximum likelihood",
+        ),
+        (["--level", "95"], "fit: level = 95.0, must be above 0 and below 1"),
+        (["--elo", "--anchor", "z=1"], "Fit.rescale: anchor = 'z' is not among the items a, b, c"),
+        (
+            ["--left", "left"],
+            "read_comparisons: left = 'left' and right = None, must be given together",
+        ),
+        (
+            ["--outcome", "z"],
+            "read_comparisons: outcome = 'z' is not in <file> (found: left, right, winner)",
+        ),
+    ],
+)
+def test_exit_code_2_for_wrong_values(run, arguments, message):
+    code, out, err = run("fit", "-", *arguments, stdin=FOOD)
+    assert (code, out, err) == (2, "", f"softmap: {message}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fit"],
+        ["nonsense"],
+        ["fit", "-", "--link", "cauchit"],
+        ["fit", "-", "--ties", "davidson"],
+        ["fit", "-", "--first-advantage", "home"],
+        ["fit", "-", "--label", "draw"],
+        ["fit", "-", "--elo", "--anchor", "a=b"],
+        ["levels", "-", "--levels", "1,two"],
+    ],
+)
+def test_exit_code_2_for_usage(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "error: " in err
+
+
+def test_help_shows_examples_and_exit_codes(run):
+    for arguments in (["--help"], ["fit", "--help"], ["levels", "--help"]):
+        code, out, _ = run(*arguments)
+        assert code == 0
+        assert "softmap fit battles.csv" in out
+        assert "exit codes:" in out
+
+
+def expected_levels(rows, levels, temperature=1.0):
+    z = np.exp(np.array(rows) / temperature)
+    p = z / z.sum(axis=1, keepdims=True)
+    score = p @ levels
+    return score, np.sqrt((p * (levels - score[:, None]) ** 2).sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("image,bad,poor,good\nx,0,1,2\ny,3,0,1\n", ["x", "y"]),
+        ("bad,poor,good,name\n0,1,2,x\n3,0,1,y\n", ["x", "y"]),
+        ("x,0,1,2\ny,3,0,1\n", ["x", "y"]),
+        ("0,1,2\n3,0,1\n", ["1", "2"]),
+        ("\ufeffbad,poor,good\n\n0,1,2\n3,0,1\n", ["1", "2"]),
+    ],
+)
+def test_levels(run, text, names):
+    arguments = ["levels", "-", "--levels", "0,50,100", "--temperature", "2", "--format", "csv"]
+    code, out, err = run(*arguments, stdin=text)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    score, sd = expected_levels([[0, 1, 2], [3, 0, 1]], np.array([0, 50, 100]), 2.0)
+    assert (code, err) == (0, "")
+    assert [row["name"] for row in rows] == names
+    assert [float(row["score"]) for row in rows] == pytest.approx(score)
+    assert [float(row["standard_deviation"]) for row in rows] == pytest.approx(sd)
+
+
+def test_levels_formats(run):
+    text = "a,0,0,0,0,0\n"
+    assert run("levels", "-", stdin=text)[1].splitlines() == [
+        "row  name  score  standard deviation",
+        "  1  a     3.000               1.414",
+    ]
+    assert json.loads(run("levels", "-", "--format", "json", stdin=text)[1]) == [
+        {"name": "a", "score": 3.0, "standard_deviation": pytest.approx(2**0.5)}
+    ]
+    assert run("levels", "-", "--format", "md", stdin=text)[1].startswith("| row | name |")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "1,2\n",
+            "line 1: 2 fields, must be 3 logits (and a name in all rows or none); --levels says",
+        ),
+        ("1,2,3\n4,5,6,7\n", "line 2: 4 fields, must be 3 logits"),
+        ("1,2,3\n4,x,6\n", "line 2: could not convert string to float: 'x'"),
+        ("bad,poor,good\n", "has no row below its header"),
+    ],
+)
+def test_levels_errors(run, text, message):
+    code, out, err = run("levels", "-", "--levels", "1,2,3", stdin=text)
+    assert (code, out) == (2, "")
+    assert re.match(rf"softmap: levels: - {re.escape(message)}", err)
+    assert err.count("\n") == 1
+
+
+def test_levels_bad_temperature_is_one_line(run):
+    code, out, err = run("levels", "-", "--temperature", "0", stdin="1,2,3,4,5\n")
+    assert (code, out) == (2, "")
+    assert err.startswith("softmap: level_scores: ")
+    assert err.count("\n") == 1
+
+
+def test_info(run):
+    code, out, _ = run("info")
+    assert code == 0
+    assert out.splitlines() == [f"{key}: {value}" for key, value in softmap.info().items()]
+
+
+def test_demo(run):
+    code, out, err = run("demo")
+    assert (code, err) == (0, "")
+    assert re.search(r"^ +1  Milwaukee +0\.54  \[ 0\.13,  0\.95\]", out, re.MULTILINE)
+    assert "advantage of the first position 0.30 (standard error 0.13)" in out
+    scores = {
+        m[1].strip(): float(m[2])
+        for m in re.finditer(r"^  (\D+) +(?:0\.\d\d +){5}([\d.]+) ", out, re.MULTILINE)
+    }
+    assert list(scores) == ["blurred street", "dim portrait", "flower", "sharp landscape"]
+    assert sorted(scores.values()) == list(scores.values())
+    assert scores["sharp landscape"] == 100.0
+    assert "above all anchors" in out
+    assert len(LEVELS) == 5
+
+
+def test_missing_backend_is_one_line(run, monkeypatch):
+    def missing():
+        raise BackendMissingError("info: no backend\nis here")
+
+    monkeypatch.setattr(softmap, "info", missing)
+    assert run("info") == (2, "", "softmap: info: no backend is here\n")
+
+
+def test_interrupt(run, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(softmap, "info", stop)
+    assert run("info") == (130, "", "")
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "softmap", *arguments],
+        capture_output=True,
+        check=False,
+        **options,
+    )
+
+
+def test_module_runs_and_reads_a_pipe():
+    done = command("fit", "-", input=FOOD.encode())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"3 items, 6 comparisons" in done.stdout
+    assert command("fit", "-", input=b"\xff\xfe").returncode == 2
+
+
+def test_broken_pipe_is_silent():
+    text = "left,right,winner\n" + "".join(f"item {k},b,tie\n" for k in range(50))
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "softmap", "fit", "-", "--format", "csv"]
+    done = subprocess.run(
+        arguments, input=text.encode(), stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

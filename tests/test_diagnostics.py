@@ -1,0 +1,165 @@
+"""Structure of the comparison graph, against exhaustive search."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from softmap.comparisons import Comparisons
+from softmap.diagnostics import (
+    Finding,
+    connected,
+    diagnose,
+    rising_advantage,
+    strong_components,
+)
+
+graphs = st.integers(1, 7).flatmap(
+    lambda n: st.tuples(
+        st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=14)
+    )
+)
+
+
+def arrays(edges):
+    pairs = np.array(edges, dtype=np.int64).reshape(-1, 2)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def reachable(n, edges):
+    """Return the matrix of what can be reached from where, by Warshall's algorithm."""
+    reach = np.eye(n, dtype=bool)
+    for a, b in edges:
+        reach[a, b] = True
+    for k in range(n):
+        reach |= reach[:, k : k + 1] & reach[k]
+    return reach
+
+
+@settings(deadline=None)
+@given(graphs)
+def test_strong_components_are_mutual_reachability(graph):
+    n, edges = graph
+    reach = reachable(n, edges)
+    label = strong_components(n, *arrays(edges))
+    assert np.array_equal(label[:, None] == label, reach & reach.T)
+    for a, b in edges:
+        assert label[a] >= label[b]
+
+
+@settings(deadline=None)
+@given(graphs)
+def test_connected_is_reachability_both_ways(graph):
+    n, edges = graph
+    reach = reachable(n, edges + [(b, a) for a, b in edges])
+    label = connected(n, *arrays(edges))
+    assert np.array_equal(label[:, None] == label, reach)
+
+
+def test_long_chain_and_many_items():
+    n = 50_000
+    chain = np.arange(n - 1)
+    assert len(np.unique(strong_components(n, chain, chain + 1))) == n
+    ring = np.append(chain, n - 1), np.append(chain + 1, 0)
+    assert len(np.unique(strong_components(n, *ring))) == 1
+    shuffled = np.random.default_rng(0).permutation(n)
+    assert (connected(n, shuffled[ring[0]], shuffled[ring[1]]) == 0).all()
+
+
+@settings(deadline=None)
+@given(
+    st.integers(2, 4).flatmap(
+        lambda n: st.tuples(
+            st.just(n),
+            st.lists(
+                st.tuples(st.permutations(range(n)).map(lambda p: p[:2]), st.sampled_from([1, -1])),
+                max_size=8,
+            ),
+        )
+    )
+)
+def test_rising_advantage_is_exact(case):
+    """Difference constraints with whole bounds have a whole solution within -n..n if any."""
+    n, edges = case
+    winner, loser = arrays([pair for pair, _ in edges])
+    place = np.array([p for _, p in edges], dtype=np.int64)
+
+    def allowed(v):
+        v = np.asarray(v)
+        return bool((v[loser] <= v[winner] + place).all())
+
+    found = rising_advantage(n, winner, loser, place)
+    if found is None:
+        assert not any(allowed((0, *v)) for v in itertools.product(range(-n, n + 1), repeat=n - 1))
+    else:
+        assert allowed(found)
+
+
+def test_a_sound_table_has_no_findings():
+    d = diagnose(Comparisons.from_matrix([[0, 2, 1], [1, 0, 1], [1, 1, 0]]))
+    assert d.findings == ()
+    assert d.sentences() == []
+    assert d.components == ((0, 1, 2),)
+    assert d.strongly_connected
+    assert d.undefeated == d.winless == d.never_compared == ()
+
+
+def test_undefeated_winless_never_compared():
+    c = Comparisons.from_pairs(list("aabd"), list("bdcb"), items=list("abcdef"))
+    d = diagnose(c)
+    assert (d.undefeated, d.winless, d.never_compared) == (("a",), ("c",), ("e", "f"))
+    assert not d.strongly_connected
+    assert d.components == (("a", "b", "c", "d"), ("e",), ("f",))
+    assert d.findings == (
+        Finding("never_compared", "e, f were never compared", ("e", "f")),
+        Finding("undefeated", "a never lost", ("a",)),
+        Finding("winless", "c never won", ("c",)),
+    )
+    assert (
+        d.sentences()[0] == "these comparisons alone do not determine all scores, the prior helps"
+    )
+    one = diagnose(Comparisons.from_pairs(["a", "b"], ["b", "a"], items=["a", "b", "c"]))
+    assert one.findings == (Finding("never_compared", "c was never compared", ("c",)),)
+
+
+def test_disconnected():
+    d = diagnose(Comparisons.from_pairs(list("abcde"), list("baded")))
+    assert d.components == (("c", "d", "e"), ("a", "b"))
+    finding = d.findings[0]
+    assert finding.code == "disconnected"
+    assert finding.text == "the comparisons fall into 2 groups that never met: {c, d, e}; {a, b}"
+    assert finding.items == tuple("cdeab")
+
+
+def test_many_groups_are_shortened():
+    names = [f"{k:02}" for k in range(16)]
+    c = Comparisons.from_pairs(names[::2] + names[1::2], names[1::2] + names[::2])
+    (finding,) = diagnose(c).findings
+    assert finding.text.endswith("{08, 09}; and 3 more")
+    assert len(finding.items) == 16
+
+
+def test_split_names_the_smaller_side():
+    # {a, b} beat each other and all of {c, d, e}, which beat each other only
+    c = Comparisons.from_pairs(list("abacde"), list("bacdec"))
+    (finding,) = diagnose(c).findings
+    assert finding == Finding("split", "{a, b} never lost to any other item", ("a", "b"))
+    turned = Comparisons.from_pairs(list("abacde"), list("bacdec"), "right")
+    (finding,) = diagnose(turned).findings
+    assert finding == Finding("split", "{a, b} never beat any other item", ("a", "b"))
+
+
+def test_ties_join_unless_dropped():
+    c = Comparisons.from_pairs(["a", "b"], ["b", "c"], "tie")
+    assert diagnose(c).strongly_connected
+    dropped = diagnose(c, ties="drop")
+    assert dropped.never_compared == ("a", "b", "c")
+    with pytest.raises(ValueError, match=re.escape("diagnose: ties = 'x', must be half or drop")):
+        diagnose(c, ties="x")
+
+
+def test_zero_weights_connect_nothing():
+    c = Comparisons.from_pairs(["a", "b", "a"], ["b", "a", "c"], weights=[1, 1, 0])
+    assert diagnose(c).never_compared == ("c",)
