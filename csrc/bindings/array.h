@@ -74,12 +74,12 @@ inline std::string shape_text(const py::array& a) {
 }
 
 // The axes to reduce as one bit an axis, from None, an integer or a tuple of integers.
-inline std::uint64_t axis_bits(const char* function, const py::array& x, py::handle axis) {
+inline std::uint64_t axis_bits(const char* function, const py::array& x, py::handle axis, const char* name = "x") {
   const auto ndim = x.ndim();
   if (axis.is_none()) return ndim == 64 ? ~std::uint64_t(0) : (std::uint64_t(1) << ndim) - 1;
   std::uint64_t bits = 0;
   const auto add = [&](py::handle item) {
-    const Py_ssize_t given = PyNumber_AsSsize_t(item.ptr(), PyExc_OverflowError);
+    const Py_ssize_t given = PyNumber_AsSsize_t(item.ptr(), nullptr);  // clipped where it is too large
     if (given == -1 && PyErr_Occurred()) {
       PyErr_Clear();
       throw py::type_error(std::string(function) + ": axis = " + std::string(py::repr(axis)) +
@@ -87,7 +87,8 @@ inline std::uint64_t axis_bits(const char* function, const py::array& x, py::han
     }
     const Py_ssize_t k = given < 0 ? given + ndim : given;
     if (k < 0 || k >= ndim) {
-      raise_axis(std::string(function) + ": axis " + std::to_string(given) + " is out of range for x of shape " + shape_text(x));
+      raise_axis(std::string(function) + ": axis " + std::string(py::str(item)) + " is out of range for " + name + " of shape " +
+                 shape_text(x));
     }
     if (bits >> k & 1) {
       throw py::value_error(std::string(function) + ": axis " + std::to_string(given) + " is given twice");
@@ -198,11 +199,15 @@ inline constexpr Index kReleaseElements = 1 << 13;
 // n_threads as the user gave it: None means the default.
 inline int thread_count(const char* function, py::handle n_threads, int default_threads) {
   if (n_threads.is_none()) return default_threads;
-  const Py_ssize_t n = PyLong_Check(n_threads.ptr()) ? PyLong_AsSsize_t(n_threads.ptr()) : -1;
+  const auto message = [&] {
+    return std::string(function) + ": n_threads = " + std::string(py::repr(n_threads)) +
+           ", it must be an integer of at least 1 or None";
+  };
+  if (!PyIndex_Check(n_threads.ptr()) || PyBool_Check(n_threads.ptr())) throw py::type_error(message());
+  const Py_ssize_t n = PyNumber_AsSsize_t(n_threads.ptr(), nullptr);  // clipped where it is too large
   if (n < 1) {
     PyErr_Clear();
-    throw py::value_error(std::string(function) + ": n_threads = " + std::string(py::repr(n_threads)) +
-                          ", it must be an integer of at least 1 or None");
+    throw py::value_error(message());
   }
   return n < 4096 ? static_cast<int>(n) : 4096;
 }

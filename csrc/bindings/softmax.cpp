@@ -1,5 +1,8 @@
 #include "softmax.h"
 
+#include <cmath>
+#include <limits>
+
 #include "bindings/array.h"
 #include "bindings/exec.h"
 
@@ -18,6 +21,10 @@ bool read_temperature(py::handle given, Index n_rows, T& number, PerRow<T>& out)
     const double t = PyFloat_AsDouble(given.ptr());
     if (t == -1.0 && PyErr_Occurred()) throw py::error_already_set();
     number = static_cast<T>(t);
+    // A valid temperature beyond the range of T is as good as the smallest or the largest one.
+    constexpr T kSmallest = std::numeric_limits<T>::denorm_min(), kLargest = std::numeric_limits<T>::max();
+    if (t > 0 && number < kSmallest) number = kSmallest;
+    if (t < HUGE_VAL && number > kLargest) number = kLargest;
     out = {&number, 0};
     return true;
   }
@@ -77,7 +84,7 @@ py::object logsumexp(py::handle x_given, py::handle axis, bool keepdims, py::han
   const auto x = py::reinterpret_borrow<py::array>(x_given);
   const Element element = element_of(x);
   if (element == Element::kOther) return not_implemented();
-  const auto bits = axis_bits("logsumexp", x, axis);
+  const auto bits = axis_bits("logsumexp", x, axis, "a");
   const int threads = threads_for("logsumexp", n_threads);
   return with_storage(element, [&]<class S>() -> py::object {
     const auto rows = const_rows<S>(x, bits);
@@ -170,6 +177,7 @@ py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_t
 }  // namespace
 
 void bind_softmax(py::module_& m) {
+  m.def("check_threads", &check_threads, py::arg("function"), py::arg("n_threads"));
   m.def("softmax", &softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
   m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"),

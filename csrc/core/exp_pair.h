@@ -68,10 +68,14 @@ struct ExpSum {
   V m, low, e;
 };
 
+// An exponent below that of every pair: what 0 has.
+template <class T>
+inline constexpr T kLowestExponent = T(-8) * kExpPairLimit<T>;
+
 template <class V>
 SOFTMAP_HD ExpSum<V> empty_sum() {
   using T = typename lane<V>::Scalar;
-  return {V(T(0)), V(T(0)), V(T(-8) * kExpPairLimit<T>)};
+  return {V(T(0)), V(T(0)), V(kLowestExponent<T>)};
 }
 
 // sum + m * 2^e.

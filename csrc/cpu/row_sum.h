@@ -132,6 +132,7 @@ Total<Compute<S>> sum_segment(const S* x, Index n, const Arg& arg, bool skip_zer
     L z;
     auto p = exp_of(v, arg, z);
     p.m = select(z == skip, L(T(0)), p.m);
+    p.e = select(z == skip, L(core::kLowestExponent<T>), p.e);
     top = max(z, top);
     return p;
   };

@@ -18,8 +18,8 @@ def _refuse_kind(function: str, name: str, x: object) -> None:
     kind = type(x)
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
-            f"{function}: {name} is a masked array, whose mask would be ignored; "
-            f"pass {name}.filled(-np.inf) or a plain array"
+            f"{function}: {name} is a masked array, whose mask would be ignored; pass a plain "
+            "array (for logits, -inf is the mask)"
         )
     if isinstance(x, np.matrix):
         raise TypeError(f"{function}: {name} is a numpy.matrix; pass numpy.asarray({name})")

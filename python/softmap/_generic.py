@@ -14,7 +14,7 @@ from softmap._check import Array
 Axes = tuple[int, ...]
 
 
-def normalize_axes(name: str, x: Array, axis: Any) -> Axes:
+def normalize_axes(name: str, x: Array, axis: Any, argument: str = "x") -> Axes:
     """The axes to reduce, as sorted integers from 0."""
     if axis is None:
         return tuple(range(x.ndim))
@@ -23,12 +23,12 @@ def normalize_axes(name: str, x: Array, axis: Any) -> Axes:
     for item in given:
         try:
             k = item.__index__()
-        except AttributeError:
+        except (AttributeError, TypeError):
             raise TypeError(
                 f"{name}: axis = {axis!r}, it must be an integer, a tuple of integers or None"
             ) from None
         if not -x.ndim <= k < x.ndim:
-            raise AxisError(f"{name}: axis {k} is out of range for x of shape {x.shape}")
+            raise AxisError(f"{name}: axis {k} is out of range for {argument} of shape {x.shape}")
         if k % x.ndim in axes:
             raise ValueError(f"{name}: axis {k} is given twice")
         axes.append(k % x.ndim)
@@ -55,7 +55,14 @@ def log_softmax(x: Array, axes: Axes, temperature: Array) -> Array:
     with np.errstate(all="ignore"):
         z = x / temperature
         d = z - _shift(z, axes)
-        result: Array = d - np.log(np.exp(d).sum(axis=axes, keepdims=True))
+        e = np.exp(d)
+        leading = d == 0  # kept out of the sum, whose rest may be small beside it
+        first = np.where(leading, e, 0).sum(axis=axes, keepdims=True)
+        rest = np.where(leading, 0, e).sum(axis=axes, keepdims=True)
+        if z.dtype.kind == "c" or not np.all(first > 0):
+            result: Array = d - np.log(first + rest)
+        else:
+            result = d - (np.log(first) + np.log1p(rest / first))
         return result
 
 

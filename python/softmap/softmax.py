@@ -202,15 +202,17 @@ def logsumexp(
         if result is not NotImplemented:
             return result
     x = as_array("logsumexp", "a", a)
-    axes = _generic.normalize_axes("logsumexp", x, axis)
+    axes = _generic.normalize_axes("logsumexp", x, axis, "a")
+    _check_dtype("logsumexp", dtype, x)
     if simple and _is_native(x):
         y = as_kernel_array("logsumexp", "a", x)
         t = read_temperature("logsumexp", temperature, y, axes)
         result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
         return _converted(result, dtype)
-    factors = None if b is None else as_array("logsumexp", "b", b)
+    _backend.cpu().check_threads("logsumexp", n_threads)
+    factors = None if b is None else _factors("b", b, x)
     t = read_temperature("logsumexp", temperature, x, axes, keepdims=True)
-    counted = as_array("logsumexp", "where", where)
+    counted = _factors("where", where, x)
     log_sum, direction = _generic.logsumexp(x, axes, factors, t, counted)
     if not keepdims:
         log_sum, direction = log_sum.squeeze(axis=axes), direction.squeeze(axis=axes)
@@ -310,6 +312,8 @@ def level_scores(
     if values.ndim != 1:
         raise_shape(name, "levels", values.shape, "it must be one-dimensional")
     flat, start = _closed_set(tokens, x.shape[-1])
+    if len(flat) == 0:
+        raise ValueError(f"{name}: tokens is empty, the closed set needs at least one member")
     if len(start) - 1 != len(values):
         raise ValueError(
             f"{name}: levels has length {len(values)} but tokens has {len(start) - 1} members"
@@ -342,6 +346,7 @@ def _map(
     """softmax and log_softmax for everything that the compiled entry does not take as it is."""
     a = as_array(name, "x", x)
     axes = _generic.normalize_axes(name, a, axis)
+    _check_dtype(name, dtype, a)
     if _is_native(a):
         y = as_kernel_array(name, "x", a)
         t = read_temperature(name, temperature, y, axes)
@@ -352,12 +357,13 @@ def _map(
                 return out
         result = _converted(kernel(y, axes, t, None, n_threads), dtype)
     else:
+        _backend.cpu().check_threads(name, n_threads)
         t = read_temperature(name, temperature, a, axes, keepdims=True)
         result = _converted(getattr(_generic, name)(a, axes, t), dtype)
     if out is None:
         return result
     _check_out(name, out, a.shape)
-    out[...] = result
+    out[...] = _converted(result, out.dtype)
     return out
 
 
@@ -372,7 +378,37 @@ def _is_native(x: Array) -> bool:
 
 
 def _converted(result: Any, dtype: DTypeLike | None) -> Any:
-    return result if dtype is None else result.astype(dtype, copy=False)
+    """The result in another dtype; beyond its range that is 0 or infinity, without a warning."""
+    if dtype is None:
+        return result
+    with np.errstate(all="ignore"):
+        return result.astype(dtype, copy=False)
+
+
+def _check_dtype(name: str, dtype: DTypeLike | None, x: Array) -> None:
+    if dtype is None:
+        return
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: dtype = {dtype!r}, it is not a dtype ({error})") from None
+    if wanted.kind == "c" and x.dtype.kind == "c":
+        return
+    if wanted.kind != "f" and not is_kernel_dtype(wanted):
+        raise TypeError(f"{name}: dtype = {dtype!r}, it must be floating")
+    if x.dtype.kind == "c":
+        raise TypeError(f"{name}: dtype = {dtype!r}, the result for complex input is complex")
+
+
+def _factors(argument: str, given: ArrayLike, x: Array) -> Array:
+    """`b` or `where` of logsumexp, checked to broadcast with `a`."""
+    factors = as_array("logsumexp", argument, given)
+    try:
+        np.broadcast_shapes(factors.shape, x.shape)
+    except ValueError:
+        rule = f"it must broadcast with a of shape {x.shape}"
+        raise_shape("logsumexp", argument, factors.shape, rule)
+    return factors
 
 
 def read_temperature(
@@ -387,6 +423,9 @@ def read_temperature(
     t = as_float_array(name, "temperature", temperature)
     if t.shape not in (kept, reduced):
         raise_shape(name, "temperature", t.shape, f"it must be a number or have shape {reduced}")
+    t = np.where(np.isfinite(t) & (t > 0), t, np.nan)
+    limits = np.finfo(compute_dtype(x))
+    t = np.clip(t, limits.smallest_subnormal, limits.max)  # as good as what lies beyond
     return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=compute_dtype(x))
 
 
@@ -395,8 +434,9 @@ def compute_dtype(x: Array) -> type[np.floating[Any]]:
     return np.float32 if is_kernel_dtype(x.dtype) and x.dtype.itemsize < 8 else np.float64
 
 
-def _check_out(name: str, out: object, shape: tuple[int, ...]) -> None:
-    if not isinstance(out, ndarray) or not (out.dtype.kind in "fc" or is_kernel_dtype(out.dtype)):
+def _check_out(name: str, out: Any, shape: tuple[int, ...]) -> None:
+    plain = isinstance(out, ndarray) and not isinstance(out, (np.ma.MaskedArray, np.matrix))
+    if not plain or not (out.dtype.kind in "fc" or is_kernel_dtype(out.dtype)):
         raise TypeError(f"{name}: out is a {type(out).__name__}, it must be a floating ndarray")
     if out.shape != shape:
         raise_shape(name, "out", out.shape, f"the result has shape {shape}")
@@ -409,6 +449,8 @@ def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
     name = "level_scores"
     if tokens is None:
         return np.arange(n_columns, dtype=np.intp), np.arange(n_columns + 1, dtype=np.intp)
+    if np.ndim(tokens) == 0 and not hasattr(tokens, "__iter__"):
+        raise TypeError(f"{name}: tokens = {tokens!r}, it must be a list of token ids or None")
     groups = [np.atleast_1d(np.asarray(member)) for member in tokens]
     start = np.cumsum([0] + [len(g) for g in groups], dtype=np.intp)
     seen: set[int] = set()
@@ -426,6 +468,5 @@ def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
             if token in seen:
                 raise ValueError(f"{name}: tokens[{k}] = {token}, it is given twice")
             seen.add(token)
-    if not groups:
-        return np.empty(0, dtype=np.intp), start
-    return np.concatenate(groups).astype(np.intp), start
+    flat = np.concatenate(groups) if groups else np.empty(0)
+    return flat.astype(np.intp), start
