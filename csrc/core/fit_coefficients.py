@@ -51,11 +51,37 @@ def log_remainder(z: mp.mpf) -> mp.mpf:
     return mp.fsum(2 * z**k / (2 * k + 3) for k in range(60))
 
 
+def upper_tail(z: mp.mpf) -> mp.mpf:
+    """exp(z^2/2) (1 - Phi(z)); for large z by Laplace's continued fraction."""
+    if z < 30:
+        return mp.exp(z * z / 2) * mp.erfc(z / mp.sqrt(2)) / 2
+    return 1 / mp.sqrt(2 * mp.pi) / (z + mills_excess(z))
+
+
+def mills_excess(z: mp.mpf) -> mp.mpf:
+    """phi(z) / (1 - Phi(z)) - z."""
+    if z < 30:
+        return 1 / mp.sqrt(2 * mp.pi) / upper_tail(z) - z
+    fraction = mp.mpf(0)
+    for n in range(200, 0, -1):
+        fraction = n / (z + fraction)
+    return fraction
+
+
+def scaled(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
+    """(z + 4) f(z) as a function of t = (z - 4) / (z + 4)."""
+    return lambda t: 8 / (1 - t) * f(4 * (1 + t) / (1 - t))
+
+
 TABLES = {
     "kExp<double>": (exp_remainder, -0.3475, 0.3475, 10),
     "kExp<float>": (exp_remainder, -0.3475, 0.3475, 5),
     "kLog<double>": (log_remainder, 0.0, 0.02945, 6),
     "kLog<float>": (log_remainder, 0.0, 0.02945, 2),
+    "kUpperTail<double>": (scaled(upper_tail), -1.0, 1.0, 24),
+    "kUpperTail<float>": (scaled(upper_tail), -1.0, 1.0, 11),
+    "kMillsExcess<double>": (scaled(mills_excess), -1.0, 1.0, 29),
+    "kMillsExcess<float>": (scaled(mills_excess), -1.0, 1.0, 14),
 }
 
 

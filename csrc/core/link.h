@@ -2,12 +2,20 @@
 // Links: P(a beats b) = F(d) as a function of the difference d of two scores.
 //
 // A link is a struct with static members, each over a value type V:
-//   probability(d)       F(d)
-//   log_probability(d)   log F(d), exact in the far tails
-//   slopes(d)            derivatives of log F at d and at -d, which Newton's method needs
+//   probability(d)         F(d)
+//   log_probability(d)     log F(d), exact in the far tails
+//   log_probabilities(d)   log F(d) and log F(-d)
+//   slopes(d)              derivatives of log F at d and at -d, which Newton's method needs
 #include "core/logistic.h"
+#include "core/normal.h"
 
 namespace softmap::core {
+
+template <class V>
+struct LinkLogs {
+  V win;   // log F(d)
+  V loss;  // log F(-d)
+};
 
 // Derivatives of the log-likelihood of one pair, all at least 0.
 template <class V>
@@ -28,6 +36,11 @@ struct Logit {
   SOFTMAP_HD static V log_probability(V d) {
     return log_sigmoid(d);
   }
+  template <class V>
+  SOFTMAP_HD static LinkLogs<V> log_probabilities(V d) {
+    const V zero = V(typename lane<V>::Scalar(0)), tail = log1p(exp(-abs(d)));
+    return {min(d, zero) - tail, min(-d, zero) - tail};
+  }
   // (log F)'(d) = F(-d),  -(log F)''(d) = F(d) F(-d)
   template <class V>
   SOFTMAP_HD static LinkSlopes<V> slopes(V d) {
@@ -35,6 +48,31 @@ struct Logit {
     const V one = V(T(1)), e = exp(-abs(d)), q = one / (one + e), small = e * q, curve = q * small;
     const auto negative = d < V(T(0));
     return {select(negative, q, small), select(negative, small, q), curve, curve};
+  }
+};
+
+// Thurstone's case V with variances 1/2: F(d) = Phi(d). Thurstone 1927.
+struct Probit {
+  template <class V>
+  SOFTMAP_HD static V probability(V d) {
+    return ndtr(d);
+  }
+  template <class V>
+  SOFTMAP_HD static V log_probability(V d) {
+    return log_ndtr(d);
+  }
+  template <class V>
+  SOFTMAP_HD static LinkLogs<V> log_probabilities(V d) {
+    const auto l = log_ndtr_both(abs(d));
+    const auto negative = d < V(typename lane<V>::Scalar(0));
+    return {select(negative, l.left, l.right), select(negative, l.right, l.left)};
+  }
+  template <class V>
+  SOFTMAP_HD static LinkSlopes<V> slopes(V d) {
+    const auto s = normal_slopes(abs(d));
+    const auto negative = d < V(typename lane<V>::Scalar(0));
+    return {select(negative, s.left, s.right), select(negative, s.right, s.left), select(negative, s.left_curve, s.right_curve),
+            select(negative, s.right_curve, s.left_curve)};
   }
 };
 

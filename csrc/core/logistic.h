@@ -3,12 +3,14 @@
 
 namespace softmap::core {
 
-// 1 / (1 + exp(-x)), the logistic function; computed from exp(-|x|), so that neither tail overflows or cancels.
+// 1 / (1 + exp(-x)), the logistic function; computed from e = exp(-|x|), so that neither tail overflows or cancels. The
+// quotient by 1 + e, which is s + low exactly, is refined by one step.
 template <class V>
 SOFTMAP_HD V sigmoid(V x) {
   using T = typename lane<V>::Scalar;
-  const V one = V(T(1)), e = exp(-abs(x));
-  return select(x < V(T(0)), e, one) / (one + e);
+  const V one = V(T(1)), e = exp(-abs(x)), s = one + e, low = e - (s - one), inverse = one / s;
+  const V above = select(x < V(T(0)), e, one), q = above * inverse;
+  return fmadd(fmadd(-q, s, above) - q * low, inverse, q);
 }
 
 // log sigmoid(x) = min(x, 0) - log1p(exp(-|x|)).
