@@ -19,6 +19,7 @@ const Runtime& runtime() { return *g_runtime; }
 
 namespace bindings {
 void bind_softmax(py::module_&);
+void bind_pairwise(py::module_&);
 }  // namespace bindings
 
 }  // namespace softmap
@@ -29,4 +30,5 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   softmap::g_runtime = static_cast<const softmap::Runtime*>(PyCapsule_GetPointer(capsule.ptr(), softmap::kRuntimeCapsule));
   if (!softmap::g_runtime) throw py::error_already_set();
   softmap::bindings::bind_softmax(m);
+  softmap::bindings::bind_pairwise(m);
 }

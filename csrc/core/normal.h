@@ -90,7 +90,7 @@ SOFTMAP_HD Bell<V> bell(V z) {
   using T = typename lane<V>::Scalar;
   const V h = z * z, l = fmadd(z, z, -h), minus_half = V(T(-0.5));
   const auto p = exp_pair(minus_half * h);
-  return {{p.m, p.m * (minus_half * l)}, p.e};
+  return {{p.m, fmadd(p.m, minus_half * l, p.low)}, p.e};
 }
 
 // Phi(x).
@@ -141,7 +141,7 @@ SOFTMAP_HD V log_ndtr(V x) {
   const V z = abs(x);
   const auto a = log_arguments(z);
   const auto right = x > V(T(0));
-  const V l = log(select(right, a.right.high, a.left.high), select(right, a.right.low, a.left.low));
+  const V l = log(select(right, a.right.high, a.left.high), select(right, a.right.low, a.left.low), V(T(0)));
   return select(right, l, minus_half_square(l, z));
 }
 
@@ -152,8 +152,9 @@ struct LogBoth {
 };
 template <class V>
 SOFTMAP_HD LogBoth<V> log_ndtr_both(V z) {
+  const V zero = V(typename lane<V>::Scalar(0));
   const auto a = log_arguments(z);
-  return {minus_half_square(log(a.left.high, a.left.low), z), log(a.right.high, a.right.low)};
+  return {minus_half_square(log(a.left.high, a.left.low, zero), z), log(a.right.high, a.right.low, zero)};
 }
 
 // Derivatives of log Phi at x = -z and x = z: the inverse Mills ratio r(x) = phi(x) / Phi(x) = (log Phi)'(x) and the

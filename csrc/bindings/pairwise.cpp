@@ -1,0 +1,160 @@
+#include "pairwise.h"
+
+#include "bindings/array.h"
+#include "bindings/exec.h"
+
+namespace softmap::bindings {
+namespace {
+
+namespace backend = SOFTMAP_BACKEND;
+
+LinkKind link_kind(const char* function, const std::string& link) {
+  if (link == "logit") return LinkKind::kLogit;
+  if (link == "probit") return LinkKind::kProbit;
+  throw py::value_error(std::string(function) + ": link = '" + link + "', it must be logit or probit");
+}
+
+// The data of a C-contiguous array of T with the given number of elements; null for None.
+template <class T>
+T* data_of(const char* function, const char* name, py::handle given, Index size, bool written = false) {
+  if (given.is_none()) return nullptr;
+  const bool is_array = py::isinstance<py::array>(given);
+  const auto a = is_array ? py::reinterpret_borrow<py::array>(given) : py::array();
+  if (!is_array || element_of(a) != kElement<T> || !(a.flags() & py::array::c_style) || (written && !a.writeable())) {
+    throw py::type_error(std::string(function) + ": " + name + " must be a" + (written ? " writeable," : "") +
+                         " C-contiguous array of " + (sizeof(T) == 4 ? "float32" : "float64"));
+  }
+  if (a.size() != size) {
+    throw py::value_error(std::string(function) + ": " + name + " has shape " + shape_text(a) + ", it must have " +
+                          std::to_string(size) + " elements");
+  }
+  return const_cast<T*>(static_cast<const T*>(a.data()));
+}
+
+// A number for each of n results, or one for all.
+template <class T>
+PerRow<T> per_row(const char* name, py::handle given, Index n) {
+  const bool one = py::isinstance<py::array>(given) && py::reinterpret_borrow<py::array>(given).size() == 1;
+  return {data_of<T>("preference", name, given, one ? 1 : n), one ? 0 : 1};
+}
+
+template <class T>
+void preference_of(py::handle a, py::handle b, LinkKind link, py::handle variance_a, py::handle variance_b,
+                   double first_advantage, const py::array& out, int n_threads) {
+  const Index n = out.size();
+  const backend::PreferenceIn<T> in{per_row<T>("a", a, n), per_row<T>("b", b, n), per_row<T>("variance_a", variance_a, n),
+                                    per_row<T>("variance_b", variance_b, n), static_cast<T>(first_advantage)};
+  if (!in.a.data || !in.b.data || !in.variance_a.data != !in.variance_b.data) {
+    throw py::type_error("preference: a and b must be arrays, variance_a and variance_b both arrays or both None");
+  }
+  const Span<T> result{data_of<T>("preference", "out", out, n, true), n};
+  const ReleaseIf release(n >= kReleaseElements);
+  backend::preference(link, in, result, make_exec(n_threads));
+}
+
+void preference(py::handle a, py::handle b, const std::string& link, py::handle variance_a, py::handle variance_b,
+                double first_advantage, const py::array& out, py::handle n_threads) {
+  const auto kind = link_kind("preference", link);
+  const int threads = threads_for("preference", n_threads);
+  const auto call = element_of(out) == Element::kFloat ? &preference_of<float> : &preference_of<double>;
+  call(a, b, kind, variance_a, variance_b, first_advantage, out, threads);
+}
+
+// The extents of scores (..., n).
+struct Problems {
+  Index n_problems, n;
+};
+Problems problems_of(const char* function, const py::array& scores) {
+  if (scores.ndim() == 0) throw py::value_error(std::string(function) + ": scores has shape (), it needs an axis of items");
+  Index n_problems = 1;
+  for (py::ssize_t k = 0; k + 1 < scores.ndim(); ++k) n_problems *= scores.shape(k);
+  return {n_problems, scores.shape(scores.ndim() - 1)};
+}
+
+template <class T>
+void preference_matrix_of(const py::array& scores, LinkKind link, py::handle variance, double first_advantage, py::handle out,
+                          int n_threads) {
+  const char* const name = "preference_matrix";
+  const auto [n_problems, n] = problems_of(name, scores);
+  const backend::PreferenceMatrixIn<T> in{data_of<T>(name, "scores", scores, scores.size()),
+                                          data_of<T>(name, "variance", variance, scores.size()), n_problems, n,
+                                          static_cast<T>(first_advantage)};
+  T* const result = data_of<T>(name, "out", out, scores.size() * n, true);
+  if (!result) throw py::type_error("preference_matrix: out must be an array");
+  const ReleaseIf release(scores.size() * n >= kReleaseElements);
+  backend::preference_matrix(link, in, result, make_exec(n_threads));
+}
+
+void preference_matrix(const py::array& scores, const std::string& link, py::handle variance, double first_advantage,
+                       py::handle out, py::handle n_threads) {
+  const auto kind = link_kind("preference_matrix", link);
+  const int threads = threads_for("preference_matrix", n_threads);
+  const auto call = element_of(scores) == Element::kFloat ? &preference_matrix_of<float> : &preference_matrix_of<double>;
+  call(scores, kind, variance, first_advantage, out, threads);
+}
+
+template <class T>
+py::tuple log_likelihood_of(const py::array& scores, py::handle wins, py::handle losses, LinkKind link, double first_advantage,
+                            bool gradient, int n_threads) {
+  const char* const name = "log_likelihood";
+  const auto [n_problems, n] = problems_of(name, scores);
+  const Index table = scores.size() * n;
+  const backend::LogLikelihoodIn<T> in{data_of<T>(name, "scores", scores, scores.size()),
+                                       data_of<T>(name, "wins", wins, table),
+                                       data_of<T>(name, "losses", losses, table),
+                                       n_problems,
+                                       n,
+                                       first_advantage};
+  if (!in.wins) throw py::type_error("log_likelihood: wins must be an array");
+  const std::vector<py::ssize_t> shape(scores.shape(), scores.shape() + scores.ndim());
+  py::array value(py::dtype::of<T>(), std::vector<py::ssize_t>(shape.begin(), shape.end() - 1));
+  py::array slopes(py::dtype::of<T>(), gradient ? shape : std::vector<py::ssize_t>{0});
+  {
+    const ReleaseIf release(table >= kReleaseElements);
+    backend::log_likelihood(link, in, static_cast<T*>(value.mutable_data()),
+                            gradient ? static_cast<T*>(slopes.mutable_data()) : nullptr, make_exec(n_threads));
+  }
+  return py::make_tuple(scalar_if_0d(std::move(value)), gradient ? py::object(slopes) : py::none());
+}
+
+py::tuple log_likelihood(const py::array& scores, py::handle wins, py::handle losses, const std::string& link,
+                         double first_advantage, bool gradient, py::handle n_threads) {
+  const auto kind = link_kind("log_likelihood", link);
+  const int threads = threads_for("log_likelihood", n_threads);
+  const auto call = element_of(scores) == Element::kFloat ? &log_likelihood_of<float> : &log_likelihood_of<double>;
+  return call(scores, wins, losses, kind, first_advantage, gradient, threads);
+}
+
+void pair_terms(py::handle d, py::handle wins, py::handle losses, const std::string& link, py::handle value, py::handle slope,
+                py::handle curvature, py::handle n_threads) {
+  const char* const name = "pair_terms";
+  if (!py::isinstance<py::array>(d)) throw py::type_error("pair_terms: d must be a C-contiguous array of float64");
+  const Index n = py::reinterpret_borrow<py::array>(d).size();
+  const auto in = [&](const char* what, py::handle a) { return data_of<double>(name, what, a, n); };
+  const auto out = [&](const char* what, py::handle a) { return data_of<double>(name, what, a, n, true); };
+  const backend::PairTerms pairs{
+      in("d", d), in("wins", wins), in("losses", losses), out("value", value), out("slope", slope), out("curvature", curvature),
+      n};
+  if (!pairs.wins || !pairs.losses || !pairs.value || !pairs.slope || !pairs.curvature) {
+    throw py::type_error("pair_terms: every argument must be an array");
+  }
+  const auto kind = link_kind(name, link);
+  const int threads = threads_for(name, n_threads);
+  const ReleaseIf release(n >= kReleaseElements);
+  backend::pair_terms(kind, pairs, make_exec(threads));
+}
+
+}  // namespace
+
+void bind_pairwise(py::module_& m) {
+  m.def("preference", &preference, py::arg("a"), py::arg("b"), py::arg("link"), py::arg("variance_a"), py::arg("variance_b"),
+        py::arg("first_advantage"), py::arg("out"), py::arg("n_threads"));
+  m.def("preference_matrix", &preference_matrix, py::arg("scores"), py::arg("link"), py::arg("variance"),
+        py::arg("first_advantage"), py::arg("out"), py::arg("n_threads"));
+  m.def("log_likelihood", &log_likelihood, py::arg("scores"), py::arg("wins"), py::arg("losses"), py::arg("link"),
+        py::arg("first_advantage"), py::arg("gradient"), py::arg("n_threads"));
+  m.def("pair_terms", &pair_terms, py::arg("d"), py::arg("wins"), py::arg("losses"), py::arg("link"), py::arg("value"),
+        py::arg("slope"), py::arg("curvature"), py::arg("n_threads") = py::none());
+}
+
+}  // namespace softmap::bindings

@@ -1,0 +1,56 @@
+#pragma once
+// The pairwise family: one declaration for every backend.
+#include "views.h"
+
+namespace softmap {
+
+// P(a beats b) = F(a - b): core/link.h.
+enum class LinkKind { kLogit, kProbit };
+
+namespace SOFTMAP_BACKEND {
+
+struct Exec;  // how to run: number of threads (cpu), stream (cuda)
+
+// out[k] = F(x), x = (a[k] - b[k] + first_advantage) / sqrt(variance_a[k] + variance_b[k]); without the division where the
+// variances are null. A variance that is negative or NaN gives NaN.
+template <class T>
+struct PreferenceIn {
+  PerRow<T> a, b, variance_a, variance_b;
+  T first_advantage;
+};
+template <class T>
+void preference(LinkKind link, const PreferenceIn<T>& in, Span<T> out, const Exec& exec);
+
+// For each of n_problems problems with n scores: out[i][j] = F(x) for i before j, as above; variance may be null. All arrays
+// are C-contiguous. Without first_advantage the smaller of out[i][j] and out[j][i] is computed and the other is 1 minus it.
+template <class T>
+struct PreferenceMatrixIn {
+  const T *scores, *variance;
+  Index n_problems, n;
+  T first_advantage;
+};
+template <class T>
+void preference_matrix(LinkKind link, const PreferenceMatrixIn<T>& in, T* out, const Exec& exec);
+
+// For each problem: value = sum over i != j of wins[i][j] log F(x) + losses[i][j] log F(-x), x = s[i] - s[j] +
+// first_advantage, and its gradient in s unless null. losses may be null. A weight of 0 contributes 0; a negative or NaN
+// weight or a NaN score makes the problem NaN. All arrays are C-contiguous; arithmetic is in double.
+template <class T>
+struct LogLikelihoodIn {
+  const T *scores, *wins, *losses;
+  Index n_problems, n;
+  double first_advantage;
+};
+template <class T>
+void log_likelihood(LinkKind link, const LogLikelihoodIn<T>& in, T* value, T* gradient, const Exec& exec);
+
+// For each pair: value = wins log F(d) + losses log F(-d), slope its derivative in d, curvature minus the second one.
+struct PairTerms {
+  const double *d, *wins, *losses;
+  double *value, *slope, *curvature;
+  Index n;
+};
+void pair_terms(LinkKind link, const PairTerms& pairs, const Exec& exec);
+
+}  // namespace SOFTMAP_BACKEND
+}  // namespace softmap
