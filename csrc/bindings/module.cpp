@@ -20,6 +20,7 @@ const Runtime& runtime() { return *g_runtime; }
 namespace bindings {
 void bind_softmax(py::module_&);
 void bind_pairwise(py::module_&);
+void bind_fit(py::module_&);
 }  // namespace bindings
 
 }  // namespace softmap
@@ -31,4 +32,5 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   if (!softmap::g_runtime) throw py::error_already_set();
   softmap::bindings::bind_softmax(m);
   softmap::bindings::bind_pairwise(m);
+  softmap::bindings::bind_fit(m);
 }

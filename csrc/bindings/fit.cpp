@@ -1,0 +1,106 @@
+#include "fit.h"
+
+#include "bindings/array.h"
+#include "bindings/exec.h"
+
+namespace softmap::bindings {
+namespace {
+
+namespace backend = SOFTMAP_BACKEND;
+
+// Arguments are ready: C-contiguous arrays of the right shapes; wins and losses (or preferences) of one dtype.
+using Doubles = py::array_t<double, py::array::c_style>;
+
+template <class T>
+T* data(py::handle a) {
+  return a.is_none() ? nullptr : static_cast<T*>(py::reinterpret_borrow<py::array>(a).mutable_data());
+}
+template <class T>
+const T* const_data(py::handle a) {
+  return a.is_none() ? nullptr : static_cast<const T*>(py::reinterpret_borrow<py::array>(a).data());
+}
+
+using Shape = std::vector<py::ssize_t>;
+template <class T>
+py::object new_array(const Shape& shape, bool wanted = true) {
+  return wanted ? py::object(py::array(py::dtype::of<T>(), shape)) : py::none();
+}
+
+Priors priors_of(const Doubles& mean, const Doubles& sd) {
+  return {mean.data(), sd.data(), mean.ndim() == 1 ? 0 : mean.shape(1)};
+}
+
+template <class T>
+py::tuple fit_many_as(const py::array& wins, py::handle losses, const Priors& priors, const FitOptions& options, bool errors,
+                      int n_threads) {
+  const py::ssize_t count = wins.shape(0), n = wins.shape(1);
+  const Shape per_item{count, n}, per_problem{count};
+  const auto scores = new_array<T>(per_item), standard_errors = new_array<T>(per_item, errors);
+  const auto status = new_array<std::int8_t>(per_problem), n_iter = new_array<std::int32_t>(per_problem),
+             gradient_max = new_array<double>(per_problem);
+  const FitOut<T> out{data<T>(scores), data<T>(standard_errors), data<FitStatus>(status), data<std::int32_t>(n_iter),
+                      data<double>(gradient_max)};
+  const Tables<T> tables{const_data<T>(wins), const_data<T>(losses), count, static_cast<int>(n)};
+  {
+    const ReleaseIf release(wins.size() >= kReleaseElements / 64);
+    backend::fit_many(tables, priors, options, out, make_exec(n_threads));
+  }
+  return py::make_tuple(scores, standard_errors, status, n_iter, gradient_max);
+}
+
+py::tuple fit_many(const py::array& wins, py::handle losses, const Doubles& mean, const Doubles& sd, bool probit,
+                   double advantage, double tol, int max_iter, bool standard_errors, py::handle n_threads) {
+  const FitOptions options{probit, advantage, tol, max_iter};
+  const int threads = threads_for("fit_many", n_threads);
+  const auto priors = priors_of(mean, sd);
+  if (kernel_type(wins) == kFloatNum) return fit_many_as<float>(wins, losses, priors, options, standard_errors, threads);
+  return fit_many_as<double>(wins, losses, priors, options, standard_errors, threads);
+}
+
+template <class T>
+py::tuple score_as(const py::array& preferences, const Doubles& anchors, const Priors& priors, const FitOptions& options,
+                   const Rescale& rescale, bool centred, bool errors, int n_threads) {
+  const py::ssize_t count = preferences.shape(0), m = preferences.shape(1);
+  const Shape per_anchor{count, m}, per_problem{count};
+  const auto score = new_array<T>(per_problem), standard_errors = new_array<T>(per_problem, errors);
+  const auto anchor_scores = new_array<T>(per_anchor);
+  const auto outside = new_array<std::int8_t>(per_problem), status = new_array<std::int8_t>(per_problem);
+  const AnchorOut<T> out{data<T>(score), data<T>(standard_errors), data<T>(anchor_scores), data<std::int8_t>(outside),
+                         data<FitStatus>(status)};
+  const AnchorTables<T> tables{const_data<T>(preferences), anchors.data(), count, static_cast<int>(m)};
+  {
+    const ReleaseIf release(preferences.size() >= kReleaseElements / 64);
+    backend::score_against_anchors(tables, priors, options, rescale, centred, out, make_exec(n_threads));
+  }
+  return py::make_tuple(score, standard_errors, anchor_scores, outside, status);
+}
+
+// rescale: None or (low, high).
+py::tuple score_against_anchors(const py::array& preferences, const Doubles& anchors, const Doubles& mean, const Doubles& sd,
+                                bool probit, double tol, int max_iter, py::handle rescale, bool centred, bool standard_errors,
+                                py::handle n_threads) {
+  const FitOptions options{probit, 0., tol, max_iter};
+  Rescale scale{false, 0., 0.};
+  if (!rescale.is_none()) {
+    const auto range = py::cast<std::pair<double, double>>(rescale);
+    scale = {true, range.first, range.second};
+  }
+  const int threads = threads_for("score_against_anchors", n_threads);
+  const auto priors = priors_of(mean, sd);
+  if (kernel_type(preferences) == kFloatNum) {
+    return score_as<float>(preferences, anchors, priors, options, scale, centred, standard_errors, threads);
+  }
+  return score_as<double>(preferences, anchors, priors, options, scale, centred, standard_errors, threads);
+}
+
+}  // namespace
+
+void bind_fit(py::module_& m) {
+  m.def("fit_many", &fit_many, py::arg("wins"), py::arg("losses"), py::arg("mean"), py::arg("sd"), py::arg("probit"),
+        py::arg("first_advantage"), py::arg("tol"), py::arg("max_iter"), py::arg("standard_errors"), py::arg("n_threads"));
+  m.def("score_against_anchors", &score_against_anchors, py::arg("preferences"), py::arg("anchors"), py::arg("mean"),
+        py::arg("sd"), py::arg("probit"), py::arg("tol"), py::arg("max_iter"), py::arg("rescale"), py::arg("centred"),
+        py::arg("standard_errors"), py::arg("n_threads"));
+}
+
+}  // namespace softmap::bindings

@@ -1,0 +1,259 @@
+#pragma once
+// Newton's method for as many small tables of comparisons as a register has lanes, one table in each.
+#include "core/link.h"
+#include "cpu/lanes.h"
+#include "cpu/laplacian.h"
+#include "fit.h"
+
+namespace softmap::cpu {
+namespace {
+
+using V = Lanes<double>;
+using M = Mask<double>;
+constexpr int kWidth = V::size;
+constexpr int kMaxPairs = kMaxItems * (kMaxItems - 1) / 2;
+constexpr double kFixed = 0x1p490;  // precision that holds an item at its mean; weights are scaled to below 2
+constexpr double kTrusted = 1e-8;   // rounding moves no score of an ok problem by more than this times max(1, max |s|)
+
+// The problems, lane l of entry k at k * kWidth + l. Pairs i < j are numbered as in Laplacian; win is for i and loss for j.
+// Set 0 is seen at s_i - s_j + advantage, set 1 (ordered tables only) at s_i - s_j - advantage.
+struct Tile {
+  int n;
+  bool ordered;
+  alignas(64) double mean[kMaxItems * kWidth], sd[kMaxItems * kWidth];
+  alignas(64) double win[2][kMaxPairs * kWidth], loss[2][kMaxPairs * kWidth];
+
+  int n_pairs() const { return n * (n - 1) / 2; }
+  int n_sets() const { return ordered ? 2 : 1; }
+};
+
+// Their state. Weights and precisions are multiplied by scale, a power of two.
+struct State {
+  Laplacian<V, kMaxItems> hessian;
+  V mean[kMaxItems], precision[kMaxItems];
+  V s[kMaxItems], base[kMaxItems], step[kMaxItems], newton[kMaxItems];
+  V path[kMaxPairs];  // resistance of the shortest path between two items
+  V g[kMaxItems], low[kMaxItems], lowest[kMaxItems], right[kMaxItems], right_low[kMaxItems];
+  V scale, largest;  // largest weight
+  V size;            // max(1, max |s|)
+  M grounded;        // no item has a prior: scores are centred
+  V status, n_iter, gradient_max;
+};
+
+inline V mean_of(const V* x, int n) {
+  V sum(0.);
+  for (int i = 0; i < n; ++i) sum = sum + x[i];
+  return sum * V(1. / n);
+}
+// max |x_i|, NaN where an entry is NaN.
+inline V largest_of(const V* x, int n) {
+  V r(0.);
+  for (int i = 0; i < n; ++i) r = select(abs(x[i]) <= r, r, abs(x[i]));
+  return r;
+}
+inline V dot(const V* a, const V* b, int n) {
+  V sum(0.);
+  for (int i = 0; i < n; ++i) sum = fmadd(a[i], b[i], sum);
+  return sum;
+}
+
+// x = H^-1 (right + right_low), centred where no item has a prior.
+inline void solve_right(State& st, int n, V* x) {
+  solve(st.hessian, n, st.right, st.right_low, x);
+  const V shift = select(st.grounded, mean_of(x, n), V(0.));
+  for (int i = 0; i < n; ++i) x[i] = x[i] - shift;
+}
+
+// Newton's method for the problems of a tile, one in each lane. N is their number of items, 0 where it is not known.
+//
+// A step that overshoots, where the slope along it has turned against it, is shortened by the secant rule; no value of the
+// objective is needed. A lane that is done keeps its s, so that every later pass repeats its results bit for bit.
+template <class Link, int N, bool kOrdered>
+struct Newton {
+  const Tile& tile;
+  State& st;
+  double advantage;
+
+  int n() const { return N > 0 ? N : tile.n; }
+
+  struct Pair {
+    V flow, size, curve;  // derivative by s_i, the sum of what it is the difference of, minus the second derivative
+  };
+  Pair pair(int k, V d) const {
+    const auto seen = [&](int set, V x) {
+      const V win = V::load(tile.win[set] + k * kWidth), loss = V::load(tile.loss[set] + k * kWidth);
+      const auto f = Link::slopes(x);
+      const V up = win * f.win, down = loss * f.loss;
+      return Pair{up - down, up + down, fmadd(win, f.win_curve, loss * f.loss_curve)};
+    };
+    if constexpr (!kOrdered) return seen(0, d);
+    const Pair a = seen(0, d + V(advantage)), b = seen(1, d - V(advantage));
+    return {a.flow + b.flow, a.size + b.size, a.curve + b.curve};
+  }
+
+  // The largest sum of flows at an item, as a power of two. No link is steeper than 1 + |d|.
+  V flow_exponent() const {
+    V reach(0.);
+    for (int i = 0; i < n(); ++i) reach = max(reach, abs(st.s[i]));
+    const V steepest = fmadd(V(2.), reach, V(1. + core::abs(advantage)));
+    return exponent(V(4. * n()) * st.largest * steepest);
+  }
+
+  // Gradient and Hessian at s. A flow is cut into three pieces on grids so coarse that the first two add up without
+  // rounding: what leaves i is then exactly what reaches j, and the sum over a group of items keeps only its outer flows.
+  void evaluate() {
+    const V grid = scale2(V(1.5), flow_exponent()), fine = grid * V(0x1p-46);
+    for (int i = 0; i < n(); ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
+    for (int i = 0; i < n() - 1; ++i) {
+      const int row = row_start(n(), i);
+      V g = st.g[i], low = st.low[i], lowest = st.lowest[i];
+      for (int j = i + 1; j < n(); ++j) {
+        const Pair p = pair(row + j, st.s[i] - st.s[j]);
+        const V a = (p.flow + grid) - grid, rest = p.flow - a, b = (rest + fine) - fine, c = rest - b;
+        g = g + a;
+        low = low + b;
+        lowest = lowest + c;
+        st.g[j] = st.g[j] - a;
+        st.low[j] = st.low[j] - b;
+        st.lowest[j] = st.lowest[j] - c;
+        st.hessian.h[row + j] = p.curve;
+      }
+      st.g[i] = g;
+      st.low[i] = low;
+      st.lowest[i] = lowest;
+    }
+    for (int i = 0; i < n(); ++i) {
+      const V pull = st.precision[i] * (st.mean[i] - st.s[i]);
+      V a, b;
+      const V flow = core::two_sum(st.g[i], st.low[i], a);
+      st.g[i] = core::two_sum(flow, pull, b);
+      st.low[i] = (a + b) + st.lowest[i];
+      st.hessian.p[i] = st.precision[i];
+    }
+  }
+
+  // Returns the lanes that converged; s is then where gradient and Hessian were evaluated and newton the last step.
+  M run(const FitOptions& options) {
+    M done = V(1.) < V(0.), converged = done;
+    V slope_at_base(0.), length(0.), step_size(0.);
+    st.n_iter = V(0.);
+    for (int i = 0; i < n(); ++i) st.step[i] = V(0.);
+    for (int iteration = 0; iteration < options.max_iter && !all(done); ++iteration) {
+      st.n_iter = st.n_iter + select(done, V(0.), V(1.));
+      evaluate();
+      factor(st.hessian, n(), st.grounded);
+      for (int i = 0; i < n(); ++i) {
+        st.right[i] = st.g[i];
+        st.right_low[i] = st.low[i];
+      }
+      solve_right(st, n(), st.newton);
+      st.size = max(V(1.), largest_of(st.s, n()));
+      const V newton_size = largest_of(st.newton, n()), slope = dot(st.g, st.step, n());
+      const M small = newton_size <= V(options.tol) * st.size;
+      // Below 1/16 a step of Newton's method cannot overshoot, but rounding could make it look so.
+      const M far = length * step_size > V(0.0625);
+      const M over = far & !small & !((slope >= V(-0.5) * slope_at_base) & (newton_size <= V(2.) * step_size));
+      const M lost = !(newton_size < V(core::kInf<double>)) & !over;
+      converged = converged | (small & !done);
+      done = done | small | lost;
+      advance(done, over, step_size, slope_at_base, length);
+      step_size = select(over, step_size, newton_size);
+    }
+    return converged;
+  }
+
+  // From here on along the new step, or from the last base a shorter piece of the old one: the geometric mean of what was too
+  // long and of what cannot be, where the curvature changes by at most a factor exp(r) over a change r of a difference of
+  // scores (logit).
+  void advance(M done, M over, V step_size, V& slope_at_base, V& length) {
+    const V range = V(2.) * step_size, safe = core::log1p(range) / range;
+    const V shorter = sqrt(length * min(safe, V(0.25) * length));
+    length = select(over, shorter, V(1.));
+    for (int i = 0; i < n(); ++i) {
+      st.base[i] = select(over, st.base[i], st.s[i]);
+      st.step[i] = select(over, st.step[i], st.newton[i]);
+      st.s[i] = select(done, st.s[i], fmadd(length, st.step[i], st.base[i]));
+    }
+    slope_at_base = select(over, slope_at_base, dot(st.g, st.newton, n()));
+  }
+
+  // Lanes whose solution rounding cannot have moved by more than kTrusted.
+  //
+  // A flow is wrong by up to e = 2^-49 of the numbers that it is the difference of. It leaves i and reaches j, so it moves no
+  // score by more than e r_ij, where r_ij is the resistance between i and j in a network of conductances h and, to the
+  // ground, p. r_ij <= 1 / h_ij, and n shifts e / h_ij of 2^-36 each, one a pair of a spanning tree, are harmless; where there
+  // are larger ones (flows that others balance), r_ij is bounded by the shortest path. The error of sums is H^-1 |error|.
+  M trusted() {
+    M simple = st.scale == st.scale;
+    for_each_pair([&](int k, int, int, V error, V curve) {
+      simple = simple & (error <= curve * V(0x1p-36));
+      st.path[k] = V(1.) / curve;
+    });
+    for (int i = 0; i < n(); ++i) {
+      st.right[i] = scale2(V(1.), flow_exponent() - V(130.));
+      st.right_low[i] = V(0.);
+    }
+    solve(st.hessian, n(), st.right, st.right_low, st.step);
+    V bound = V(2.) * largest_of(st.step, n());
+    if (!all(simple)) bound = bound + select(simple, V(0.), flow_error());
+    return bound <= V(kTrusted) * st.size;
+  }
+
+  // body(number, i, j, error of the flow, curve) for every pair.
+  template <class Body>
+  void for_each_pair(Body&& body) const {
+    for (int i = 0, k = 0; i < n(); ++i) {
+      for (int j = i + 1; j < n(); ++j, ++k) {
+        const Pair p = pair(k, st.s[i] - st.s[j]);
+        body(k, i, j, fmadd(p.size, V(0x1p-49), V(0x1p-1040)), p.curve);
+      }
+    }
+  }
+
+  // sum of e_ij r_ij, with shortest paths by Floyd and Warshall.
+  V flow_error() {
+    const auto at = [&](int i, int j) { return i < j ? row_start(n(), i) + j : row_start(n(), j) + i; };
+    for_each_pair(
+        [&](int k, int i, int j, V, V) { st.path[k] = min(st.path[k], V(1.) / st.precision[i] + V(1.) / st.precision[j]); });
+    for (int via = 0; via < n(); ++via) {
+      for (int i = 0; i < n(); ++i) {
+        for (int j = i + 1; j < n(); ++j) {
+          if (i == via || j == via) continue;
+          V& path = st.path[at(i, j)];
+          path = min(path, st.path[at(i, via)] + st.path[at(via, j)]);
+        }
+      }
+    }
+    V sum(0.);
+    for_each_pair(
+        [&](int k, int, int, V error, V curve) { sum = sum + select(error <= curve * V(0x1p-36), V(0.), error * st.path[k]); });
+    return sum;
+  }
+
+  void solve_tile(const FitOptions& options) {
+    const M converged = run(options), ok = converged & trusted();
+    st.status = select(ok, V(double(FitStatus::ok)), V(double(FitStatus::not_converged)));
+    for (int i = 0; i < n(); ++i) st.s[i] = select(converged, st.s[i] + st.newton[i], st.s[i]);
+    const V shift = select(st.grounded, mean_of(st.s, n()), V(0.));
+    for (int i = 0; i < n(); ++i) st.s[i] = st.s[i] - shift;
+    st.gradient_max = V(0.);
+    for (int i = 0; i < n(); ++i) {
+      const V share = abs(st.g[i]) / max(st.scale, weight_of(i));
+      st.gradient_max = max(st.gradient_max, select(st.precision[i] < V(kFixed), share, V(0.)));
+    }
+  }
+
+  // Total weight of the comparisons of item i.
+  V weight_of(int i) const {
+    V sum(0.);
+    for (int j = 0; j < n(); ++j) {
+      if (j == i) continue;
+      const int k = (j < i ? row_start(n(), j) + i : row_start(n(), i) + j) * kWidth;
+      for (int set = 0; set <= kOrdered; ++set) sum = sum + (V::load(tile.win[set] + k) + V::load(tile.loss[set] + k));
+    }
+    return sum;
+  }
+};
+
+}  // namespace
+}  // namespace softmap::cpu
