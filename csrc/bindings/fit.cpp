@@ -53,7 +53,7 @@ py::tuple fit_many(const py::array& wins, py::handle losses, const Doubles& mean
   const FitOptions options{probit, advantage, tol, max_iter};
   const int threads = threads_for("fit_many", n_threads);
   const auto priors = priors_of(mean, sd);
-  if (kernel_type(wins) == kFloatNum) return fit_many_as<float>(wins, losses, priors, options, standard_errors, threads);
+  if (element_of(wins) == Element::kFloat) return fit_many_as<float>(wins, losses, priors, options, standard_errors, threads);
   return fit_many_as<double>(wins, losses, priors, options, standard_errors, threads);
 }
 
@@ -87,7 +87,7 @@ py::tuple score_against_anchors(const py::array& preferences, const Doubles& anc
   }
   const int threads = threads_for("score_against_anchors", n_threads);
   const auto priors = priors_of(mean, sd);
-  if (kernel_type(preferences) == kFloatNum) {
+  if (element_of(preferences) == Element::kFloat) {
     return score_as<float>(preferences, anchors, priors, options, scale, centred, standard_errors, threads);
   }
   return score_as<double>(preferences, anchors, priors, options, scale, centred, standard_errors, threads);

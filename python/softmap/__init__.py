@@ -6,7 +6,12 @@ The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`), pair
 """
 
 from softmap._version import __version__
+from softmap.comparisons import Comparisons
+from softmap.diagnostics import Diagnostics, Finding, diagnose
 from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
+from softmap.fit import fit
+from softmap.io import read_comparisons
+from softmap.result import Estimate, Fit
 from softmap.runtime import info, set_num_threads, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
 from softmap.softmax_statistics import (
@@ -19,11 +24,18 @@ from softmap.softmax_statistics import (
 
 __all__ = [
     "BackendMissingError",
+    "Comparisons",
     "DataWarning",
+    "Diagnostics",
+    "Estimate",
+    "Finding",
+    "Fit",
     "LevelScores",
     "NoMaximumError",
     "RowStatistics",
     "__version__",
+    "diagnose",
+    "fit",
     "info",
     "level_scores",
     "log_softmax",
@@ -31,6 +43,7 @@ __all__ = [
     "logsumexp_partial",
     "merge_partials",
     "partial_to_logsumexp",
+    "read_comparisons",
     "row_statistics",
     "set_num_threads",
     "softmax",
