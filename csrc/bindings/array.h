@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/half.h"
+#include "cpu/parallel.h"
 #include "views.h"
 
 namespace softmap::bindings {
@@ -162,8 +163,19 @@ inline bool safe_to_write(const py::array& a, const py::array& b) {
   return same;
 }
 
+// From this size on results come from the pool of blocks.
+inline constexpr std::size_t kPoolBytes = std::size_t(1) << 20;
+
 // A fresh C-contiguous array of the given dtype.
 inline py::array new_array(const py::dtype& dtype, py::ssize_t ndim, const py::ssize_t* shape) {
+  std::size_t bytes = static_cast<std::size_t>(dtype.itemsize());
+  for (py::ssize_t k = 0; k < ndim; ++k) bytes *= static_cast<std::size_t>(shape[k]);
+  if (bytes >= kPoolBytes) {
+    if (void* const block = cpu::runtime().acquire(bytes)) {
+      const py::capsule owner(block, [](void* p) { cpu::runtime().release(p); });
+      return py::array(dtype, std::vector<py::ssize_t>(shape, shape + ndim), block, owner);
+    }
+  }
   const auto& api = py::detail::npy_api::get();
   PyObject* const a = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype.inc_ref().ptr(), static_cast<int>(ndim), shape, nullptr,
                                                 nullptr, 0, nullptr);

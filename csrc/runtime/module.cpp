@@ -12,6 +12,7 @@
 #include <new>
 #include <thread>
 
+#include "runtime/blocks.h"
 #include "runtime/runtime.h"
 
 namespace py = pybind11;
@@ -125,7 +126,15 @@ void parallel(Index n_chunks, int n_threads, void (*body)(void*, Index, int), vo
   g_pool.load()->run(job);
 }
 
-const Runtime kRuntime{&parallel, &default_threads};
+// Never destroyed: arrays may outlive the module.
+Blocks& blocks() {
+  static Blocks* const pool = new Blocks;
+  return *pool;
+}
+void* acquire(std::size_t bytes) { return blocks().enabled() ? blocks().acquire(bytes) : nullptr; }
+void release(void* data) { blocks().release(data); }
+
+const Runtime kRuntime{&parallel, &default_threads, &acquire, &release};
 
 // True where both the processor and the operating system support the instruction sets of a backend.
 bool supports(const std::string& isa) {
@@ -146,10 +155,15 @@ bool supports(const std::string& isa) {
 PYBIND11_MODULE(_runtime, m, py::mod_gil_not_used()) {
   using namespace softmap;
   m.doc() = "Threads and CPU features of softmap, once per process.";
-  pthread_atfork(nullptr, nullptr, [] { g_pool.store(new (std::nothrow) Pool); });
+  pthread_atfork([] { blocks().lock(); }, [] { blocks().unlock(); },
+                 [] {
+                   blocks().unlock();
+                   g_pool.store(new (std::nothrow) Pool);
+                 });
   m.attr("capsule") = py::capsule(&kRuntime, kRuntimeCapsule);
   m.def("supports", &supports, py::arg("isa"));
   m.def("num_threads", &default_threads);
   m.def("set_num_threads", [](int n) { g_set_threads = n; }, py::arg("n"));
   m.def("get_set_threads", [] { return g_set_threads.load(); });
+  m.def("release_memory", [] { return blocks().trim(); });
 }

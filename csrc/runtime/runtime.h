@@ -12,6 +12,9 @@ struct Runtime {
   void (*parallel)(Index n_chunks, int n_threads, void (*body)(void*, Index, int), void* context);
   // Threads to use when the caller did not say.
   int (*default_threads)();
+  // Memory for a large result, and its return: nullptr where the pool is off or the system has no more.
+  void* (*acquire)(std::size_t bytes);
+  void (*release)(void* data);
 };
 
 inline constexpr const char* kRuntimeCapsule = "softmap._runtime.v1";

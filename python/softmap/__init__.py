@@ -12,7 +12,7 @@ from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
 from softmap.fit import fit
 from softmap.io import read_comparisons
 from softmap.result import Estimate, Fit
-from softmap.runtime import info, set_num_threads, threads
+from softmap.runtime import info, release_memory, set_num_threads, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
 from softmap.softmax_statistics import (
     RowStatistics,
@@ -44,6 +44,7 @@ __all__ = [
     "merge_partials",
     "partial_to_logsumexp",
     "read_comparisons",
+    "release_memory",
     "row_statistics",
     "set_num_threads",
     "softmax",

@@ -10,7 +10,7 @@ import numpy as np
 from softmap import _backend, _runtime
 from softmap._version import __version__
 
-__all__ = ["info", "set_num_threads", "threads"]
+__all__ = ["info", "release_memory", "set_num_threads", "threads"]
 
 
 def _check_count(function: str, n: object) -> int:
@@ -78,6 +78,30 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         _runtime.set_num_threads(before)
+
+
+def release_memory() -> int:
+    """Give the memory that is kept for coming results back to the system.
+
+    Results of 1 MiB and more come from a pool of blocks, which keeps what is freed for the next
+    result of nearly the same size: a fresh large array costs more in page faults than the softmax
+    that fills it. The pool keeps at most ``SOFTMAP_POOL_BYTES`` (environment; 0 turns it off), by
+    default the smaller of 512 MiB and an eighth of the memory that the process may use.
+
+    Returns
+    -------
+    int
+        Bytes given back. Memory of arrays that are alive stays theirs.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> y = softmap.softmax(np.zeros((1024, 1024)), axis=1)
+    >>> del y
+    >>> softmap.release_memory() >= 8 * 1024 * 1024
+    True
+    """
+    return _runtime.release_memory()
 
 
 def info() -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""The pool of blocks that large results come from."""
+
+import gc
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import softmap
+
+LARGE = np.zeros((512, 1024))  # 4 MiB
+
+
+@pytest.fixture(autouse=True)
+def empty_pool() -> None:
+    gc.collect()
+    softmap.release_memory()
+
+
+def run(code: str, **environment: str) -> str:
+    """Standard output of `code` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_block_is_used_again_for_the_same_size() -> None:
+    y = softmap.softmax(LARGE, axis=1)
+    address = y.ctypes.data
+    del y
+    z = softmap.softmax(LARGE[:450], axis=1)  # more than 0.8 of the block
+    assert z.ctypes.data == address
+
+
+def test_block_is_not_used_for_a_much_smaller_result() -> None:
+    y = softmap.softmax(LARGE, axis=1)
+    address = y.ctypes.data
+    del y
+    assert softmap.softmax(LARGE[:300], axis=1).ctypes.data != address
+    assert softmap.release_memory() >= LARGE.nbytes
+
+
+def test_block_stays_while_a_view_of_it_is_alive() -> None:
+    y = softmap.softmax(LARGE, axis=1)
+    view = y[3:5]
+    del y
+    gc.collect()
+    other = softmap.log_softmax(LARGE, axis=1)
+    assert not np.shares_memory(other, view)
+    np.testing.assert_array_equal(view, np.full((2, 1024), 1 / 1024))
+
+
+def test_large_result_is_an_ordinary_array() -> None:
+    y = softmap.softmax(LARGE, axis=1)
+    assert y.flags.c_contiguous
+    assert y.flags.writeable
+    assert y.ctypes.data % 64 == 0
+    y[0, 0] = 3.0
+    assert y.copy()[0, 0] == 3.0
+
+
+def test_release_memory_gives_back_what_is_unused() -> None:
+    y = softmap.softmax(LARGE, axis=1)
+    assert softmap.release_memory() == 0
+    del y
+    assert softmap.release_memory() >= LARGE.nbytes
+    assert softmap.release_memory() == 0
+
+
+@pytest.mark.parametrize(("cap", "kept"), [("0", "0"), ("1000000", "0"), ("100000000", "4194304")])
+def test_environment_limits_what_is_kept(cap: str, kept: str) -> None:
+    code = (
+        "import numpy as np, softmap; softmap.softmax(np.zeros((512, 1024)), axis=1);"
+        "print(softmap.release_memory())"
+    )
+    assert run(code, SOFTMAP_POOL_BYTES=cap).strip() == kept
+
+
+def test_forked_child_can_use_the_pool() -> None:
+    code = """
+import os, numpy as np, softmap
+x = np.zeros((512, 1024)); y = softmap.softmax(x, axis=1); del y
+pid = os.fork()
+if pid == 0:
+    y = softmap.softmax(x, axis=1); del y
+    os._exit(0 if softmap.release_memory() > 0 else 1)
+print(os.waitpid(pid, 0)[1])
+"""
+    assert run(code).strip() == "0"
