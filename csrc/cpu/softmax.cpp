@@ -37,8 +37,8 @@ void log_softmax_row(const Row<S>& row, Compute<S> temperature, S* out) {
   using T = Compute<S>;
   with_total(row, temperature, [&](const auto& arg, const Total<T>& total, const auto& shifted) {
     using L = Lanes<T>;
-    if (total.maximum == kInf<T>) {  // z - inf, as the definition says
-      map_row(row, out, T(0), [&](L v) { return arg(v, v) - L(kInf<T>); });
+    if (total.maximum == kInf<T>) {  // z - inf, as the definition says, or NaN
+      map_row(row, out, T(0), [&](L v) { return arg(v, v) - L(special(total)); });
       return;
     }
     const L excess(log_excess(row, total, shifted));
