@@ -1,0 +1,332 @@
+"""The pairwise family: preference, preference_matrix, log_likelihood."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from softmap import _backend
+from softmap._check import Array, as_float_array, check_choice, check_number, raise_shape
+
+__all__ = ["LogLikelihood", "log_likelihood", "preference", "preference_matrix"]
+
+LINKS = ("logit", "probit")
+
+
+def preference(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    link: str = "logit",
+    variance_a: ArrayLike | None = None,
+    variance_b: ArrayLike | None = None,
+    first_advantage: float = 0.0,
+) -> Any:
+    """Probability that a beats b, elementwise.
+
+    Parameters
+    ----------
+    a, b : array_like
+        Scores, of shapes that broadcast. float32 and float64 keep their dtype (float64 where they
+        are mixed), float16 is computed in float32, integers and bool in float64; Python numbers
+        take the dtype of the others.
+    link : {"logit", "probit"}
+        "logit": 1 / (1 + exp(-d)), Bradley and Terry [1]_; "probit": Phi(d), Thurstone [2]_. Here
+        d = a - b + first_advantage.
+    variance_a, variance_b : array_like, optional
+        Variances of the scores, for the probit link: Phi(d / sqrt(variance_a + variance_b)). One
+        that is not given is 1/2. A value that is negative or NaN gives NaN.
+    first_advantage : float
+        Added to the difference: what it is worth to be a.
+
+    Returns
+    -------
+    ndarray or scalar
+        Array of the broadcast shape; a NumPy scalar where that is 0-d.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than real numbers, masked arrays, numpy.matrix and arrays of other
+        libraries.
+    ValueError
+        For shapes that do not broadcast, an unknown link, variances with the logit link, and a
+        first advantage that is not finite.
+
+    See Also
+    --------
+    preference_matrix : the probabilities of all pairs.
+
+    Notes
+    -----
+    Without a first advantage the smaller of P(a beats b) and P(b beats a) is computed, in full
+    relative accuracy also far in the tail, and the other is 1 minus it: the two add up to 1.
+
+    References
+    ----------
+    .. [1] R. A. Bradley and M. E. Terry, "Rank analysis of incomplete block designs: I. The method
+       of paired comparisons", Biometrika 39, 1952.
+    .. [2] L. L. Thurstone, "A law of comparative judgment", Psychological Review 34, 1927.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> softmap.preference(np.log([1.0, 3.0, 9.0]), 0.0)
+    array([0.5 , 0.75, 0.9 ])
+    >>> softmap.preference([-40.0, 0.0, 1.0], 0.0, link="probit").round(6)
+    array([0.      , 0.5     , 0.841345])
+    """
+    name = "preference"
+    check_choice(name, "link", link, LINKS)
+    advantage = check_number(name, "first_advantage", first_advantage)
+    given = {"a": a, "b": b}
+    if variance_a is not None or variance_b is not None:
+        _refuse_variance(name, link, "variance_a" if variance_a is not None else "variance_b")
+        given["variance_a"] = 0.5 if variance_a is None else variance_a
+        given["variance_b"] = 0.5 if variance_b is None else variance_b
+    arrays = {key: as_float_array(name, key, value) for key, value in given.items()}
+    dtype = _dtype(arrays, given)
+    try:
+        shape = np.broadcast_shapes(*(x.shape for x in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{key} {x.shape}" for key, x in arrays.items())
+        raise ValueError(f"{name}: these shapes do not broadcast: {shapes}") from None
+    # The kernel takes one number for all, or one for each.
+    ready = [_contiguous(x, x.shape if x.size == 1 else shape, dtype) for x in arrays.values()]
+    out = np.empty(shape, dtype)
+    x, y, *variances = ready
+    v, w = variances or (None, None)
+    _backend.cpu().preference(x, y, link, v, w, advantage, out, None)
+    return out if out.ndim else out[()]
+
+
+def preference_matrix(
+    scores: ArrayLike,
+    *,
+    link: str = "logit",
+    variance: ArrayLike | None = None,
+    first_advantage: float = 0.0,
+    out: Array | None = None,
+    n_threads: int | None = None,
+) -> Array:
+    """Probability of every item to beat every other one: rows beat columns.
+
+    Parameters
+    ----------
+    scores : array_like (..., n)
+        Scores of n items, any number of times; dtypes as in :func:`preference`.
+    link : {"logit", "probit"}
+        As in :func:`preference`.
+    variance : array_like, optional
+        Variance of each score, for the probit link; its shape broadcasts to that of `scores`.
+        Without it each is 1/2. A value that is negative or NaN makes its row and column NaN.
+    first_advantage : float
+        Added to every difference: entry [i, j] is then the probability that i, shown first, beats
+        j.
+    out : ndarray, optional
+        Where the result goes: shape (..., n, n), floating.
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    ndarray (..., n, n)
+        Without a first advantage, P[i, j] + P[j, i] is exactly 1 and the diagonal exactly 0.5.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`preference`; also for scores without an axis and an `out` that does not fit.
+
+    Notes
+    -----
+    A NaN score stays in its row and column. A difference of two infinite scores is NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> softmap.preference_matrix(np.log([1.0, 3.0, 9.0]))
+    array([[0.5 , 0.25, 0.1 ],
+           [0.75, 0.5 , 0.25],
+           [0.9 , 0.75, 0.5 ]])
+    """
+    name = "preference_matrix"
+    check_choice(name, "link", link, LINKS)
+    advantage = check_number(name, "first_advantage", first_advantage)
+    s = _scores(name, scores)
+    arrays = {"scores": s}
+    if variance is not None:
+        _refuse_variance(name, link, "variance")
+        arrays["variance"] = as_float_array(name, "variance", variance)
+    dtype = _dtype(arrays, {"variance": variance})
+    if variance is not None:
+        try:
+            np.broadcast_to(arrays["variance"], s.shape)
+        except ValueError:
+            rule = f"it must broadcast to the shape of scores, {s.shape}"
+            raise_shape(name, "variance", arrays["variance"].shape, rule)
+    s, *variances = (_contiguous(x, s.shape, dtype) for x in arrays.values())
+    shape = (*s.shape, s.shape[-1])
+    result = (
+        np.empty(shape, dtype) if out is None else _place(name, out, shape, dtype, [s, *variances])
+    )
+    v = variances[0] if variances else None
+    _backend.cpu().preference_matrix(s, link, v, advantage, result, n_threads)
+    if out is None:
+        return result
+    if result is not out:
+        out[...] = result
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class LogLikelihood:
+    """Result of :func:`log_likelihood` with ``gradient=True``.
+
+    Attributes
+    ----------
+    value : ndarray (...) or scalar
+        Log-likelihood.
+    gradient : ndarray (..., n)
+        Its derivatives in the scores; they add up to 0.
+    """
+
+    value: Any
+    gradient: Array
+
+
+def log_likelihood(
+    scores: ArrayLike,
+    wins: ArrayLike,
+    *,
+    losses: ArrayLike | None = None,
+    link: str = "logit",
+    first_advantage: float = 0.0,
+    gradient: bool = False,
+    n_threads: int | None = None,
+) -> Any:
+    """Log-likelihood of scores, given how often each item beat each other one.
+
+    The sum over i != j of wins[i, j] log F(d) + losses[i, j] log F(-d), where
+    d = scores[i] - scores[j] + first_advantage and F is the link.
+
+    Parameters
+    ----------
+    scores : array_like (..., n)
+        Scores of n items; dtypes as in :func:`preference`. The arithmetic is always in float64.
+    wins : array_like (..., n, n)
+        ``wins[i, j]``: how often i beat j, as counts, weights or probabilities. The diagonal is
+        ignored. Batch axes broadcast against those of `scores`.
+    losses : array_like (..., n, n), optional
+        Makes the tables ordered: ``wins[i, j]`` and ``losses[i, j]`` are how often i, shown first,
+        beat and lost to j. Without it the order is unknown.
+    link : {"logit", "probit"}
+        As in :func:`preference`; with the probit link each score has variance 1/2.
+    first_advantage : float
+        What it is worth to be shown first; with ordered tables only.
+    gradient : bool
+        Return the derivatives in the scores, too.
+    n_threads : int, optional
+        Threads to use at most. The result does not depend on it.
+
+    Returns
+    -------
+    ndarray, scalar or LogLikelihood
+        An array of the batch shape (a NumPy scalar where that is 0-d); with `gradient` a
+        :class:`LogLikelihood`.
+
+    Raises
+    ------
+    TypeError
+        As :func:`preference`.
+    ValueError
+        For shapes that do not fit, an unknown link, and a first advantage without `losses`.
+
+    Notes
+    -----
+    A weight of 0 contributes exactly 0, whatever the scores. A negative or NaN weight or a NaN
+    score makes the result of that problem NaN and leaves the others as they are.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> wins = np.array([[0, 3], [1, 0]])
+    >>> result = softmap.log_likelihood(np.log([3.0, 1.0]), wins, gradient=True)
+    >>> round(float(np.exp(result.value)), 6)  # 0.75**3 * 0.25
+    0.105469
+    >>> result.gradient  # the maximum
+    array([0., 0.])
+    """
+    name = "log_likelihood"
+    check_choice(name, "link", link, LINKS)
+    advantage = check_number(name, "first_advantage", first_advantage)
+    if losses is None and advantage != 0:
+        raise ValueError(
+            f"{name}: first_advantage = {advantage}, it needs losses: without them nobody knows "
+            "who was shown first"
+        )
+    s = _scores(name, scores)
+    arrays = {"wins": as_float_array(name, "wins", wins)}
+    if losses is not None:
+        arrays["losses"] = as_float_array(name, "losses", losses)
+    n = s.shape[-1]
+    for key, table in arrays.items():
+        if table.shape[-2:] != (n, n):
+            raise_shape(name, key, table.shape, f"its last two axes must be ({n}, {n})")
+    try:
+        batch = np.broadcast_shapes(s.shape[:-1], *(x.shape[:-2] for x in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{key} {x.shape}" for key, x in {"scores": s, **arrays}.items())
+        raise ValueError(f"{name}: these shapes do not broadcast: {shapes}") from None
+    dtype = _dtype({"scores": s, **arrays}, {})
+    s = _contiguous(s, (*batch, n), dtype)
+    tables = [_contiguous(x, (*batch, n, n), dtype) for x in arrays.values()]
+    value, slopes = _backend.cpu().log_likelihood(
+        s,
+        tables[0],
+        tables[1] if losses is not None else None,
+        link,
+        advantage,
+        gradient,
+        n_threads,
+    )
+    return LogLikelihood(value, slopes) if gradient else value
+
+
+def _scores(function: str, scores: ArrayLike) -> Array:
+    s = as_float_array(function, "scores", scores)
+    if s.ndim == 0:
+        raise_shape(function, "scores", (), "it needs an axis of items")
+    return s
+
+
+def _refuse_variance(function: str, link: str, name: str) -> None:
+    if link != "probit":
+        raise ValueError(f"{function}: {name} is given, it belongs to link='probit'")
+
+
+def _dtype(arrays: dict[str, Array], given: dict[str, Any]) -> np.dtype[Any]:
+    """float32 where all but Python numbers are, otherwise float64."""
+    known = {x.dtype for key, x in arrays.items() if type(given.get(key)) not in (int, float, bool)}
+    return np.dtype(np.float32 if known == {np.dtype(np.float32)} else np.float64)
+
+
+def _contiguous(x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    return np.ascontiguousarray(np.broadcast_to(x, shape), dtype)
+
+
+def _place(
+    function: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: list[Array]
+) -> Array:
+    """Return `out` if the kernel can write to it, or a new array whose content it can take."""
+    if not isinstance(out, np.ndarray) or isinstance(out, (np.ma.MaskedArray, np.matrix)):
+        raise TypeError(f"{function}: out is a {type(out).__name__}, it must be a numpy.ndarray")
+    if out.shape != shape:
+        raise_shape(function, "out", out.shape, f"it must have shape {shape}")
+    if out.dtype.kind != "f":
+        raise TypeError(f"{function}: out has dtype {out.dtype}, it must be floating")
+    if not out.flags.writeable:
+        raise ValueError(f"{function}: out is read-only")
+    apart = not any(np.may_share_memory(out, x) for x in inputs)
+    return out if apart and out.dtype == dtype and out.flags.carray else np.empty(shape, dtype)
