@@ -11,6 +11,7 @@ from softmap.diagnostics import Diagnostics, Finding, diagnose
 from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
 from softmap.fit import fit
 from softmap.io import read_comparisons
+from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
 from softmap.runtime import info, release_memory, set_num_threads, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
@@ -31,6 +32,7 @@ __all__ = [
     "Finding",
     "Fit",
     "LevelScores",
+    "LogLikelihood",
     "NoMaximumError",
     "RowStatistics",
     "__version__",
@@ -38,11 +40,14 @@ __all__ = [
     "fit",
     "info",
     "level_scores",
+    "log_likelihood",
     "log_softmax",
     "logsumexp",
     "logsumexp_partial",
     "merge_partials",
     "partial_to_logsumexp",
+    "preference",
+    "preference_matrix",
     "read_comparisons",
     "release_memory",
     "row_statistics",
