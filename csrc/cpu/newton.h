@@ -132,10 +132,19 @@ struct Newton {
     }
   }
 
+  // The search along a step: s = base + length * step.
+  struct Search {
+    V slope;       // at the base
+    V size;        // max |step|
+    V length;
+    V tail_slope;  // share of `slope` that is left after `length` in the tail of the link
+  };
+  static constexpr double kTailSlope = 0.3;
+
   // Returns the lanes that converged; s is then where gradient and Hessian were evaluated and newton the last step.
   M run(const FitOptions& options) {
     M done = V(1.) < V(0.), converged = done;
-    V slope_at_base(0.), length(0.), step_size(0.);
+    Search line{V(0.), V(0.), V(1.), V(kTailSlope)};
     st.n_iter = V(0.);
     for (int i = 0; i < n(); ++i) st.step[i] = V(0.);
     for (int iteration = 0; iteration < options.max_iter && !all(done); ++iteration) {
@@ -151,30 +160,38 @@ struct Newton {
       const V newton_size = largest_of(st.newton, n()), slope = dot(st.g, st.step, n());
       const M small = newton_size <= V(options.tol) * st.size;
       // Below 1/16 a step of Newton's method cannot overshoot, but rounding could make it look so.
-      const M far = length * step_size > V(0.0625);
-      const M over = far & !small & !((slope >= V(-0.5) * slope_at_base) & (newton_size <= V(2.) * step_size));
+      const M far = line.length * line.size > V(0.0625);
+      const M kept = (slope >= V(-0.5) * line.slope) & (newton_size <= V(16.) * line.size);
+      const M over = far & !small & !kept;
       const M lost = !(newton_size < V(core::kInf<double>)) & !over;
       converged = converged | (small & !done);
       done = done | small | lost;
-      advance(done, over, step_size, slope_at_base, length);
-      step_size = select(over, step_size, newton_size);
+      advance(done, over, far, slope, newton_size, line);
     }
     return converged;
   }
 
-  // From here on along the new step, or from the last base a shorter piece of the old one: the geometric mean of what was too
-  // long and of what cannot be, where the curvature changes by at most a factor exp(r) over a change r of a difference of
-  // scores (logit).
-  void advance(M done, M over, V step_size, V& slope_at_base, V& length) {
-    const V range = V(2.) * step_size, safe = core::log1p(range) / range;
-    const V shorter = sqrt(length * min(safe, V(0.25) * length));
-    length = select(over, shorter, V(1.));
+  // Where to evaluate next, and from which base along which step.
+  //
+  //   overshot        back: to Newton's own step, or to the geometric mean of the length that was too long and one that cannot
+  //                   be, as the curvature changes by at most a factor exp(r) over a change r of a difference of scores (logit)
+  //   still in a tail where flows fall like exp(-d), Newton's steps are about 1 long and reduce the slope to 1 / e each:
+  //                   double the length as long as the slope falls no faster than that
+  //   else            Newton's step
+  void advance(M done, M over, M far, V slope, V newton_size, Search& line) {
+    const V range = V(2.) * line.size, safe = core::log1p(range) / range, one(1.);
+    const V shorter = select(line.length > one, one, sqrt(line.length * min(safe, V(0.25) * line.length)));
+    const M tail = far & (line.length >= one) & (slope > line.tail_slope * line.slope);
+    const V first = select(line.length < one, min(one, V(16.) * line.length * line.size / newton_size), one);
+    line.length = select(over, shorter, select(tail, line.length + line.length, first));
+    line.tail_slope = select(tail & !over, line.tail_slope * line.tail_slope, V(kTailSlope));
     for (int i = 0; i < n(); ++i) {
       st.base[i] = select(over, st.base[i], st.s[i]);
       st.step[i] = select(over, st.step[i], st.newton[i]);
-      st.s[i] = select(done, st.s[i], fmadd(length, st.step[i], st.base[i]));
+      st.s[i] = select(done, st.s[i], fmadd(line.length, st.step[i], st.base[i]));
     }
-    slope_at_base = select(over, slope_at_base, dot(st.g, st.newton, n()));
+    line.slope = select(over, line.slope, dot(st.g, st.newton, n()));
+    line.size = select(over, line.size, newton_size);
   }
 
   // Lanes whose solution rounding cannot have moved by more than kTrusted.
