@@ -23,7 +23,7 @@ Solver solver_for(const Tile& t) {
 bool has_maximum(const Tile& t, int lane) {
   std::uint64_t beat[kMaxItems] = {}, lost[kMaxItems] = {}, start = 0;
   for (int i = 0, k = lane; i < t.n; ++i) {
-    if (t.sd[i * kWidth + lane] < core::kInf<double>) start |= std::uint64_t(1) << i;
+    if (t.precision[i * kWidth + lane] > 0) start |= std::uint64_t(1) << i;
     for (int j = i + 1; j < t.n; ++j, k += kWidth) {
       const bool win = t.win[0][k] > 0 || (t.ordered && t.win[1][k] > 0);
       const bool loss = t.loss[0][k] > 0 || (t.ordered && t.loss[1][k] > 0);
@@ -57,24 +57,38 @@ void for_each_weight(Tile& t, Body&& body) {
   }
 }
 
+// 1 / sd^2: 0 only for sd = inf, infinite for sd = 0, NaN for what is no standard deviation.
+double precision_of(double sd) {
+  if (!(sd >= 0)) return core::kNaN<double>;
+  const double p = 1. / sd / sd;
+  return p > 0 || sd == core::kInf<double> ? p : kSmallestPrecision * 0x1p-50;
+}
+
+// Copies the priors of a problem.
+void load_priors(const Priors& priors, Index problem, Tile& t, int lane) {
+  for (int i = 0; i < t.n; ++i) {
+    t.mean[i * kWidth + lane] = priors.mean[problem * priors.stride + i];
+    t.precision[i * kWidth + lane] = precision_of(priors.sd[problem * priors.stride + i]);
+  }
+}
+
 // Priors and the first scores: each item at its mean, those without a prior at the average of the means.
 void start(const Tile& t, State& st, M good) {
-  const V inf(core::kInf<double>), zero(0.);
+  const V zero(0.);
   V sum(0.), count(0.);
   st.grounded = good;
   for (int i = 0; i < t.n; ++i) {
-    const V sd = select(good, V::load(t.sd + i * kWidth), V(1.)), mean = V::load(t.mean + i * kWidth);
-    const M has_prior = sd < inf;
-    const V precision = min(st.scale / sd / sd, V(kFixed));
+    const V given = select(good, V::load(t.precision + i * kWidth), V(1.)), p = min(given * st.scale, V(kFixed));
+    const M has_prior = given > zero;
     // So small beside the weights that it would be lost: NaN stops the fit.
-    st.precision[i] = select(has_prior & (precision < V(kSmallestPrecision)), V(core::kNaN<double>), precision);
-    st.mean[i] = select(has_prior & good, mean, zero);
+    st.precision[i] = select(has_prior & (p < V(kSmallestPrecision)), V(core::kNaN<double>), p);
+    st.mean[i] = select(has_prior & good, V::load(t.mean + i * kWidth), zero);
     sum = sum + st.mean[i];
     count = count + select(has_prior, V(1.), zero);
     st.grounded = st.grounded & !has_prior;
   }
-  const V average = select(st.grounded, zero, sum / max(count, V(1.)));
-  for (int i = 0; i < t.n; ++i) st.s[i] = select(V::load(t.sd + i * kWidth) < inf, st.mean[i], average);
+  const V average = sum / max(count, V(1.));
+  for (int i = 0; i < t.n; ++i) st.s[i] = select(st.precision[i] == zero, average, st.mean[i]);
 }
 
 // Status as far as the input decides it; lanes that are not ok get a harmless problem.
@@ -90,9 +104,9 @@ V prepare(Tile& t, State& st) {
     st.largest = max(x, st.largest);
   });
   for (int i = 0; i < t.n; ++i) {
-    const V sd = V::load(t.sd + i * kWidth);
-    bad = bad | !((abs(V::load(t.mean + i * kWidth)) < inf) & (sd >= V(0.)));
-    open = open | (sd == inf);
+    const V precision = V::load(t.precision + i * kWidth);
+    bad = bad | !((abs(V::load(t.mean + i * kWidth)) < inf) & (precision >= V(0.)));
+    open = open | (precision == V(0.));
   }
   V status = select(bad, V(double(FitStatus::bad_input)), V(double(FitStatus::ok)));
   status = select(present, status, V(double(FitStatus::missing)));
@@ -124,16 +138,16 @@ void for_each_tile(int n, bool ordered, Index n_problems, const Priors& priors, 
     State& st = *reinterpret_cast<State*>(states[slot]);
     t.n = n;
     t.ordered = ordered;
-    const Solver solver = solver_for<core::Logit>(t);
+    const Solver solver = options.probit ? solver_for<core::Probit>(t) : solver_for<core::Logit>(t);
+    if (priors.stride == 0) {
+      for (int lane = 0; lane < kWidth; ++lane) load_priors(priors, 0, t, lane);
+    }
     for (Index b = first; b < last; b += kWidth) {
       const int count = last - b < kWidth ? static_cast<int>(last - b) : kWidth;
       for (int lane = 0; lane < kWidth; ++lane) {  // spare lanes repeat the last problem
         const Index problem = b + (lane < count ? lane : count - 1);
         load(t, problem, lane);
-        for (int i = 0; i < n; ++i) {
-          t.mean[i * kWidth + lane] = priors.mean[problem * priors.stride + i];
-          t.sd[i * kWidth + lane] = priors.sd[problem * priors.stride + i];
-        }
+        if (priors.stride > 0) load_priors(priors, problem, t, lane);
       }
       const V status = prepare(t, st);
       solver(t, st, options);
@@ -158,7 +172,7 @@ void standard_errors(State& st, int n, V* out) {
       st.right[j] = V(j == i ? n - 1. : -1.);
       st.right_low[j] = V(0.);
     }
-    solve(st.hessian, n, st.right, st.right_low, st.step);
+    solve<0>(st.hessian, n, st.right, st.right_low, st.step);
     out[i] = sqrt((st.step[i] - mean_of(st.step, n)) * V(1. / n) * st.scale);
   }
 }
@@ -166,7 +180,7 @@ void standard_errors(State& st, int n, V* out) {
 // The variance of sum_i c_i s_i, with c in right and right_low.
 V contrast_variance(State& st, int n) {
   for (int i = 0; i < n; ++i) st.base[i] = st.right[i];
-  solve(st.hessian, n, st.right, st.right_low, st.step);
+  solve<0>(st.hessian, n, st.right, st.right_low, st.step);
   return dot(st.base, st.step, n) * st.scale;
 }
 

@@ -20,28 +20,34 @@ inline int row_start(int n, int i) { return i * (2 * n - i - 1) / 2 - (i + 1); }
 template <class V, int kItems>
 struct Laplacian {
   V h[kItems * (kItems - 1) / 2];  // of edge (i, j); once factored h_ij / d_i
-  V p[kItems];                     // once factored p_i / d_i
-  V inverse[kItems];               // 1 / d_i
+  V p[kItems + 7];                 // once factored p_i / d_i
+  V inverse[kItems + 7];           // 1 / d_i
 };
 
 // grounded: lanes whose p are all 0; there the last x is set to 0. Any other pivot that is 0 makes x infinite or NaN.
-template <class V, int kItems, class Mask>
-inline void factor(Laplacian<V, kItems>& a, int n, Mask grounded) {
+template <int N, class V, int kItems, class Mask>
+inline void factor(Laplacian<V, kItems>& a, int n_items, Mask grounded) {
+  const int n = N > 0 ? N : n_items;
   V row[kItems];
+#pragma GCC unroll 8
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
     V d = a.p[k];
+#pragma GCC unroll 8
     for (int j = k + 1; j < n; ++j) d = d + a.h[k_row + j];
     const V inverse = V(1.) / d;
+#pragma GCC unroll 8
     for (int j = k + 1; j < n; ++j) {
       V& ratio = a.h[k_row + j];
       row[j] = ratio;
       ratio = ratio * inverse;
       a.p[j] = fmadd(a.p[k], ratio, a.p[j]);
     }
+#pragma GCC unroll 8
     for (int i = k + 1; i < n - 1; ++i) {
       const int i_row = row_start(n, i);
       const V ratio = a.h[k_row + i];
+#pragma GCC unroll 8
       for (int j = i + 1; j < n; ++j) a.h[i_row + j] = fmadd(ratio, row[j], a.h[i_row + j]);
     }
     a.p[k] = a.p[k] * inverse;
@@ -51,8 +57,9 @@ inline void factor(Laplacian<V, kItems>& a, int n, Mask grounded) {
 }
 
 // x = H^-1 (g + low); g and low are used up.
-template <class V, int kItems>
-inline void solve(const Laplacian<V, kItems>& a, int n, V* g, V* low, V* x) {
+template <int N, class V, int kItems>
+inline void solve(const Laplacian<V, kItems>& a, int n_items, V* g, V* low, V* x) {
+  const int n = N > 0 ? N : n_items;
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
     V rest;  // what g_k still has to hand on: first whole shares, then their rounding errors in the same proportions

@@ -20,20 +20,22 @@ constexpr double kTrusted = 1e-8;   // rounding moves no score of an ok problem 
 struct Tile {
   int n;
   bool ordered;
-  alignas(64) double mean[kMaxItems * kWidth], sd[kMaxItems * kWidth];
+  alignas(64) double mean[kMaxItems * kWidth], precision[kMaxItems * kWidth];  // not scaled
   alignas(64) double win[2][kMaxPairs * kWidth], loss[2][kMaxPairs * kWidth];
 
   int n_pairs() const { return n * (n - 1) / 2; }
   int n_sets() const { return ordered ? 2 : 1; }
 };
 
+constexpr int kColumn = kMaxItems + 7;  // no multiple of 4096 bytes apart, where entries of all columns share a cache set
+
 // Their state. Weights and precisions are multiplied by scale, a power of two.
 struct State {
   Laplacian<V, kMaxItems> hessian;
-  V mean[kMaxItems], precision[kMaxItems];
-  V s[kMaxItems], base[kMaxItems], step[kMaxItems], newton[kMaxItems];
+  V mean[kColumn], precision[kColumn];
+  V s[kColumn], base[kColumn], step[kColumn], newton[kColumn];
   V path[kMaxPairs];  // resistance of the shortest path between two items
-  V g[kMaxItems], low[kMaxItems], lowest[kMaxItems], right[kMaxItems], right_low[kMaxItems];
+  V g[kColumn], low[kColumn], lowest[kColumn], right[kColumn], right_low[kColumn];
   V scale, largest;  // largest weight
   V size;            // max(1, max |s|)
   M grounded;        // no item has a prior: scores are centred
@@ -58,8 +60,9 @@ inline V dot(const V* a, const V* b, int n) {
 }
 
 // x = H^-1 (right + right_low), centred where no item has a prior.
+template <int N>
 inline void solve_right(State& st, int n, V* x) {
-  solve(st.hessian, n, st.right, st.right_low, x);
+  solve<N>(st.hessian, n, st.right, st.right_low, x);
   const V shift = select(st.grounded, mean_of(x, n), V(0.));
   for (int i = 0; i < n; ++i) x[i] = x[i] - shift;
 }
@@ -102,12 +105,13 @@ struct Newton {
   // Gradient and Hessian at s. A flow is cut into three pieces on grids so coarse that the first two add up without
   // rounding: what leaves i is then exactly what reaches j, and the sum over a group of items keeps only its outer flows.
   void evaluate() {
+    const int n = N > 0 ? N : tile.n;
     const V grid = scale2(V(1.5), flow_exponent()), fine = grid * V(0x1p-46);
-    for (int i = 0; i < n(); ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
-    for (int i = 0; i < n() - 1; ++i) {
-      const int row = row_start(n(), i);
+    for (int i = 0; i < n; ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
+    for (int i = 0; i < n - 1; ++i) {
+      const int row = row_start(n, i);
       V g = st.g[i], low = st.low[i], lowest = st.lowest[i];
-      for (int j = i + 1; j < n(); ++j) {
+      for (int j = i + 1; j < n; ++j) {
         const Pair p = pair(row + j, st.s[i] - st.s[j]);
         const V a = (p.flow + grid) - grid, rest = p.flow - a, b = (rest + fine) - fine, c = rest - b;
         g = g + a;
@@ -122,7 +126,7 @@ struct Newton {
       st.low[i] = low;
       st.lowest[i] = lowest;
     }
-    for (int i = 0; i < n(); ++i) {
+    for (int i = 0; i < n; ++i) {
       const V pull = st.precision[i] * (st.mean[i] - st.s[i]);
       V a, b;
       const V flow = core::two_sum(st.g[i], st.low[i], a);
@@ -134,8 +138,8 @@ struct Newton {
 
   // The search along a step: s = base + length * step.
   struct Search {
-    V slope;       // at the base
-    V size;        // max |step|
+    V slope;  // at the base
+    V size;   // max |step|
     V length;
     V tail_slope;  // share of `slope` that is left after `length` in the tail of the link
   };
@@ -150,12 +154,12 @@ struct Newton {
     for (int iteration = 0; iteration < options.max_iter && !all(done); ++iteration) {
       st.n_iter = st.n_iter + select(done, V(0.), V(1.));
       evaluate();
-      factor(st.hessian, n(), st.grounded);
+      factor<N>(st.hessian, n(), st.grounded);
       for (int i = 0; i < n(); ++i) {
         st.right[i] = st.g[i];
         st.right_low[i] = st.low[i];
       }
-      solve_right(st, n(), st.newton);
+      solve_right<N>(st, n(), st.newton);
       st.size = max(V(1.), largest_of(st.s, n()));
       const V newton_size = largest_of(st.newton, n()), slope = dot(st.g, st.step, n());
       const M small = newton_size <= V(options.tol) * st.size;
@@ -202,15 +206,13 @@ struct Newton {
   // are larger ones (flows that others balance), r_ij is bounded by the shortest path. The error of sums is H^-1 |error|.
   M trusted() {
     M simple = st.scale == st.scale;
-    for_each_pair([&](int k, int, int, V error, V curve) {
-      simple = simple & (error <= curve * V(0x1p-36));
-      st.path[k] = V(1.) / curve;
-    });
+    for_each_pair([&](int, int, int, V error, V curve) { simple = simple & (error <= curve * V(0x1p-36)); });
+    const V sum_error = scale2(V(1.), flow_exponent() - V(130.));
     for (int i = 0; i < n(); ++i) {
-      st.right[i] = scale2(V(1.), flow_exponent() - V(130.));
+      st.right[i] = sum_error;
       st.right_low[i] = V(0.);
     }
-    solve(st.hessian, n(), st.right, st.right_low, st.step);
+    solve<N>(st.hessian, n(), st.right, st.right_low, st.step);
     V bound = V(2.) * largest_of(st.step, n());
     if (!all(simple)) bound = bound + select(simple, V(0.), flow_error());
     return bound <= V(kTrusted) * st.size;
@@ -222,7 +224,7 @@ struct Newton {
     for (int i = 0, k = 0; i < n(); ++i) {
       for (int j = i + 1; j < n(); ++j, ++k) {
         const Pair p = pair(k, st.s[i] - st.s[j]);
-        body(k, i, j, fmadd(p.size, V(0x1p-49), V(0x1p-1040)), p.curve);
+        body(k, i, j, fmadd(p.size, V(0x1p-49), V(0x1p-1020)), p.curve);
       }
     }
   }
