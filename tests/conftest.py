@@ -6,9 +6,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from ulp import WORST
-
 from softmap import _backend, _runtime
+from ulp import WORST
 
 # A backend is set once for all examples of a property, so a function-scoped fixture does no harm.
 hypothesis.settings.register_profile(

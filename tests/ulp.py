@@ -6,9 +6,8 @@ from collections.abc import Iterable
 import mpmath as mp
 import numpy as np
 
-WORST: dict[
-    tuple[str, str, str], tuple[float, float]
-] = {}  # (what, dtype, backend) -> error, bound
+# (what, dtype, backend) -> (worst error, bound)
+WORST: dict[tuple[str, str, str], tuple[float, float]] = {}
 
 
 def ulp_error(actual, reference, dtype, floor=0.0):
