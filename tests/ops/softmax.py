@@ -1,0 +1,176 @@
+"""Cases of the softmax family: references, domains, bounds and sizes, for tests and benchmarks."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mpmath as mp
+import numpy as np
+
+# At least twice the decimal exponent range: log(1 + exp(-700)) is 1e-304.
+DIGITS = {"float32": 120, "float64": 700}
+DTYPES = tuple(DIGITS)
+
+
+@functools.cache
+def _exp(z: float, digits: int) -> mp.mpf:
+    with mp.workdps(digits):
+        return mp.exp(mp.mpf(z))
+
+
+def _softmax(z, terms, total):
+    return [t / total for t in terms]
+
+
+def _log_softmax(z, terms, total):
+    log_total = mp.log(total)
+    return [mp.mpf(v) - log_total for v in z]
+
+
+def _logsumexp(z, terms, total):
+    return [mp.log(total)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation, its definition, and how many ULP it may be off; `floor` as in ulp_error."""
+
+    name: str
+    definition: Callable
+    ulp: dict[str, float]
+    floor: float = 0.0
+
+    def reference(self, row, dtype, counts=None):
+        """The exact results for a row of finite numbers and -inf, not all of them -inf.
+
+        With `counts` the row is longer: element k occurs counts[k] times.
+        """
+        z = [float(v) for v in row]
+        digits = DIGITS[np.dtype(dtype).name]
+        with mp.workdps(digits):
+            terms = [_exp(v, digits) for v in z]
+            weighted = (
+                terms if counts is None else [n * t for n, t in zip(counts, terms, strict=True)]
+            )
+            return self.definition(z, terms, mp.fsum(weighted))
+
+
+CASES = {
+    case.name: case
+    for case in [
+        Case("softmax", _softmax, {"float32": 4, "float64": 4}),
+        Case("log_softmax", _log_softmax, {"float32": 4, "float64": 4}),
+        # The logarithm crosses zero where the sum is 1.
+        Case("logsumexp", _logsumexp, {"float32": 2, "float64": 2}, floor=1.0),
+    ]
+}
+
+# Rows by their kind: from a random generator, a width and the dtype they are for.
+DOMAINS = {
+    "ordinary": lambda rng, n, dtype: rng.normal(0, 3, n),
+    "wide": lambda rng, n, dtype: rng.normal(0, 100, n),
+    "tiny": lambda rng, n, dtype: rng.normal(0, 1, n) * 10.0 ** rng.uniform(-40, -1),
+    "constant": lambda rng, n, dtype: np.full(n, rng.normal(0, 50)),
+    "ascending": lambda rng, n, dtype: np.sort(rng.normal(0, 20, n)),
+    "descending": lambda rng, n, dtype: -np.sort(rng.normal(0, 20, n)),
+    "one dominates": lambda rng, n, dtype: _one_ahead(rng, n, rng.uniform(0, 40)),
+    "one dominates by far": lambda rng, n, dtype: _one_ahead(rng, n, _tail(dtype)),
+    "offset": lambda rng, n, dtype: rng.normal(0, 5, n) + rng.choice([-1, 1]) * 1e4,
+    "sum near 1": lambda rng, n, dtype: rng.normal(0, 1, n) - np.log(n) - 0.5,
+    "subnormal outputs": lambda rng, n, dtype: _one_ahead(rng, n, 0) - _tail(dtype) * rng.random(n),
+    "beyond the exponent": lambda rng, n, dtype: _steps(rng, n, dtype, _exact_limit(dtype)),
+    "huge": lambda rng, n, dtype: _steps(rng, n, dtype, 10.0 ** rng.uniform(7, _decades(dtype))),
+    "masked": lambda rng, n, dtype: np.where(
+        np.arange(n) == n // 2, 1.0, rng.choice([-np.inf, -1e30, float(np.finfo(dtype).min)], n)
+    ),
+}
+
+
+def _tail(dtype):
+    """About where exp(-tail) leaves the subnormals."""
+    return 103.0 if dtype == "float32" else 745.0
+
+
+def _exact_limit(dtype):
+    """Where exponents as floating-point numbers stop being exact."""
+    return 2.0**22 if dtype == "float32" else 2.0**51
+
+
+def _decades(dtype):
+    return 38 if dtype == "float32" else 308
+
+
+def _one_ahead(rng, n, lead):
+    x = rng.normal(0, 1, n) - lead
+    x[rng.integers(n)] = 0.0
+    return x
+
+
+def _steps(rng, n, dtype, size):
+    """Neighbours of a number of that size, some of them further away."""
+    x = rng.choice([-1, 1]) * np.full(n, size).astype(dtype)
+    x = (x + np.spacing(x) * rng.integers(-4, 5, n)).astype(np.float64)
+    return np.where(rng.random(n) < 0.2, x - size / 2, x)
+
+
+def make_row(domain, width, dtype, seed=0):
+    """A row of that kind, as numbers of `dtype`."""
+    rng = np.random.default_rng([seed, width, *domain.encode()])
+    with np.errstate(over="ignore"):
+        return np.maximum(DOMAINS[domain](rng, width, dtype), -np.inf).astype(dtype)
+
+
+# Found by search over some 10^8 rows: the worst of each operation and dtype.
+HARD_ROWS = {
+    "float32": [
+        [-10.447550773620605, -1.8515112400054932, 0.9204829335212708],
+    ],
+    "float64": [
+        [-24.74473095213108, -28.084518609266993, -28.90805776523398, -30.239914796736823,
+         -26.42071319529401, -29.517725813734323, -24.866703781774774, -26.393901375944548],
+    ],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LevelCase:
+    """Bounds of level_scores: score and variance in ULP of the largest level (squared)."""
+
+    ulp: dict[str, dict[str, float]]
+
+    def reference(self, row, groups, levels, dtype):
+        """Exact probabilities, score, variance and mass for a row of finite numbers."""
+        digits = DIGITS[np.dtype(dtype).name]
+        with mp.workdps(digits):
+            terms = [_exp(float(v), digits) for v in row]
+            sums = [mp.fsum(terms[t] for t in group) for group in groups]
+            p = [s / mp.fsum(sums) for s in sums]
+            score = mp.fsum(q * mp.mpf(float(v)) for q, v in zip(p, levels, strict=True))
+            squares = [q * (mp.mpf(float(v)) - score) ** 2 for q, v in zip(p, levels, strict=True)]
+            return {
+                "probabilities": p,
+                "score": [score],
+                "variance": [mp.fsum(squares)],
+                "mass": [mp.fsum(sums) / mp.fsum(terms)],
+            }
+
+
+LEVELS = LevelCase(
+    ulp={
+        "probabilities": {"float32": 6, "float64": 6},
+        "score": {"float32": 6, "float64": 6},
+        "variance": {"float32": 6, "float64": 6},
+        "mass": {"float32": 6, "float64": 6},
+    }
+)
+
+# Shapes for the benchmarks, reduced along the last axis.
+SIZES = {
+    "five logits": (5,),
+    "8 rows of 5": (8, 5),
+    "a million rows of 5": (1_000_000, 5),
+    "100,000 rows of 128": (100_000, 128),
+    "4096 rows of 1024": (4096, 1024),
+    "64 rows of a vocabulary": (64, 128_256),
+    "one row of 16 million": (1, 1 << 24),
+}
