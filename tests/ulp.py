@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+import ml_dtypes
 import mpmath as mp
 import numpy as np
 
@@ -25,7 +26,9 @@ def ulp_error(actual, reference, dtype, floor=0.0):
     assert len(values) == len(exact), f"{len(values)} values, {len(exact)} references"
     pairs = zip(values, exact, strict=True)
     with mp.workdps(800):  # mpmath rounds even a copy to the working precision
-        return max((_error(a, mp.mpf(r), np.finfo(dtype), floor) for a, r in pairs), default=0.0)
+        return max(
+            (_error(a, mp.mpf(r), ml_dtypes.finfo(dtype), floor) for a, r in pairs), default=0.0
+        )
 
 
 def _error(a, r, format, floor):

@@ -4,12 +4,19 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import ml_dtypes
 import mpmath as mp
 import numpy as np
 
 # At least twice the decimal exponent range: log(1 + exp(-700)) is 1e-304.
-DIGITS = {"float32": 120, "float64": 700}
-DTYPES = tuple(DIGITS)
+DIGITS = {"float32": 120, "float64": 700, "float16": 120, "bfloat16": 120}
+DTYPES = ("float32", "float64")
+HALF_DTYPES = ("float16", "bfloat16")  # converted to float32 and back: one rounding, and a little
+
+
+def get_dtype(name):
+    """The dtype of that name; NumPy itself has no bfloat16."""
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
 @functools.cache
@@ -41,7 +48,7 @@ class Case:
     floor: float = 0.0
 
     def reference(self, row, dtype, counts=None):
-        """The exact results for a row of finite numbers and -inf, not all of them -inf.
+        """The exact results for a row of finite numbers and -inf, not all -inf.
 
         With `counts` the row is longer: element k occurs counts[k] times.
         """
@@ -55,13 +62,14 @@ class Case:
             return self.definition(z, terms, mp.fsum(weighted))
 
 
+HALF_ULP = dict.fromkeys(HALF_DTYPES, 0.51)
 CASES = {
     case.name: case
     for case in [
-        Case("softmax", _softmax, {"float32": 4, "float64": 4}),
-        Case("log_softmax", _log_softmax, {"float32": 4, "float64": 4}),
+        Case("softmax", _softmax, {"float32": 4, "float64": 4} | HALF_ULP),
+        Case("log_softmax", _log_softmax, {"float32": 4, "float64": 4} | HALF_ULP),
         # The logarithm crosses zero where the sum is 1.
-        Case("logsumexp", _logsumexp, {"float32": 2, "float64": 2}, floor=1.0),
+        Case("logsumexp", _logsumexp, {"float32": 2, "float64": 2} | HALF_ULP, floor=1.0),
     ]
 }
 
@@ -74,30 +82,20 @@ DOMAINS = {
     "ascending": lambda rng, n, dtype: np.sort(rng.normal(0, 20, n)),
     "descending": lambda rng, n, dtype: -np.sort(rng.normal(0, 20, n)),
     "one dominates": lambda rng, n, dtype: _one_ahead(rng, n, rng.uniform(0, 40)),
-    "one dominates by far": lambda rng, n, dtype: _one_ahead(rng, n, _tail(dtype)),
+    "one dominates by far": lambda rng, n, dtype: _one_ahead(rng, n, TAIL[dtype]),
     "offset": lambda rng, n, dtype: rng.normal(0, 5, n) + rng.choice([-1, 1]) * 1e4,
     "sum near 1": lambda rng, n, dtype: rng.normal(0, 1, n) - np.log(n) - 0.5,
-    "subnormal outputs": lambda rng, n, dtype: _one_ahead(rng, n, 0) - _tail(dtype) * rng.random(n),
-    "beyond the exponent": lambda rng, n, dtype: _steps(rng, n, dtype, _exact_limit(dtype)),
-    "huge": lambda rng, n, dtype: _steps(rng, n, dtype, 10.0 ** rng.uniform(7, _decades(dtype))),
+    "subnormal outputs": lambda rng, n, dtype: _one_ahead(rng, n, 0) - TAIL[dtype] * rng.random(n),
+    "beyond the exponent": lambda rng, n, dtype: _neighbours(rng, n, dtype, EXACT[dtype]),
+    "huge": lambda rng, n, dtype: _neighbours(rng, n, dtype, LARGEST[dtype] ** rng.uniform(0.3, 1)),
     "masked": lambda rng, n, dtype: np.where(
-        np.arange(n) == n // 2, 1.0, rng.choice([-np.inf, -1e30, float(np.finfo(dtype).min)], n)
+        np.arange(n) == n // 2, 1.0, rng.choice([-np.inf, -1e30, -2 * LARGEST[dtype]], n)
     ),
 }
-
-
-def _tail(dtype):
-    """About where exp(-tail) leaves the subnormals."""
-    return 103.0 if dtype == "float32" else 745.0
-
-
-def _exact_limit(dtype):
-    """Where exponents as floating-point numbers stop being exact."""
-    return 2.0**22 if dtype == "float32" else 2.0**51
-
-
-def _decades(dtype):
-    return 38 if dtype == "float32" else 308
+# Where exp(-x) leaves the subnormals; where exponents as numbers end to be exact; half the range.
+TAIL = {"float32": 103.0, "float64": 745.0, "float16": 17.0, "bfloat16": 92.0}
+EXACT = {"float32": 2.0**22, "float64": 2.0**51, "float16": 2.0**11, "bfloat16": 2.0**22}
+LARGEST = {"float32": 1e38, "float64": 8e307, "float16": 3e4, "bfloat16": 1e38}
 
 
 def _one_ahead(rng, n, lead):
@@ -106,9 +104,9 @@ def _one_ahead(rng, n, lead):
     return x
 
 
-def _steps(rng, n, dtype, size):
+def _neighbours(rng, n, dtype, size):
     """Neighbours of a number of that size, some of them further away."""
-    x = rng.choice([-1, 1]) * np.full(n, size).astype(dtype)
+    x = rng.choice([-1, 1]) * np.full(n, size).astype(get_dtype(dtype))
     x = (x + np.spacing(x) * rng.integers(-4, 5, n)).astype(np.float64)
     return np.where(rng.random(n) < 0.2, x - size / 2, x)
 
@@ -117,7 +115,7 @@ def make_row(domain, width, dtype, seed=0):
     """A row of that kind, as numbers of `dtype`."""
     rng = np.random.default_rng([seed, width, *domain.encode()])
     with np.errstate(over="ignore"):
-        return np.maximum(DOMAINS[domain](rng, width, dtype), -np.inf).astype(dtype)
+        return DOMAINS[domain](rng, width, dtype).astype(get_dtype(dtype))
 
 
 # Found by search over some 10^8 rows: the worst of each operation and dtype.
@@ -134,7 +132,7 @@ HARD_ROWS = {
 
 @dataclass(frozen=True)
 class LevelCase:
-    """Bounds of level_scores: score and variance in ULP of the largest level (squared)."""
+    """Bounds of level_scores, for each part of its result."""
 
     ulp: dict[str, dict[str, float]]
 
