@@ -16,6 +16,6 @@ def test_readme_example_runs() -> None:
     with contextlib.redirect_stdout(output):
         exec(compile(blocks[0], str(README), "exec"), {})
     text = output.getvalue()
-    assert text.startswith("[3.249 1.761]")
+    assert text.startswith("[3.249 1.851]")
     for name in ("ada", "bob", "cy"):
         assert name in text

@@ -59,10 +59,10 @@ def log_softmax(x: Array, axes: Axes, temperature: Array) -> Array:
         leading = d == 0  # kept out of the sum, whose rest may be small beside it
         first = np.where(leading, e, 0).sum(axis=axes, keepdims=True)
         rest = np.where(leading, 0, e).sum(axis=axes, keepdims=True)
-        if z.dtype.kind == "c" or not np.all(first > 0):
-            result: Array = d - np.log(first + rest)
-        else:
-            result = d - (np.log(first) + np.log1p(rest / first))
+        log = np.log(first + rest)
+        if z.dtype.kind != "c":
+            log = np.where(first > 0, np.log(first) + np.log1p(rest / first), log)
+        result: Array = d - log
         return result
 
 
