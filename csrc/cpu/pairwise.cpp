@@ -156,7 +156,7 @@ void write_likelihood(const LogLikelihoodIn<T>& in, Index problem, double sum, c
 
 constexpr Index kSlices = 16, kSlicedFrom = 256;
 
-// Small problems are shared out whole; a large one is cut into kSlices slices of rows whose sums are added in order.
+// Small problems are dealt out whole; a large one is cut into kSlices slices of rows whose sums are added in order.
 template <class Link, bool with_losses, bool with_gradient, class T>
 void likelihoods(const LogLikelihoodIn<T>& in, T* value, T* gradient, const Exec& exec) {
   const Index n = in.n, m = padded(n);
