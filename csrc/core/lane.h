@@ -13,6 +13,7 @@
 //   fmadd(a, b, c)        a * b + c with one rounding, up to a relative 2^-50 (2^-100 in double) where there is no FMA unit; NaN
 //   is allowed
 //                         where a or b is infinite or above 2^500 (2^100 in float)
+//   muladd(a, b, c)       a * b + c, fused only where that is one instruction: for terms whose rounding does not count
 //   abs, sqrt
 //   round_even(x)         nearest integer, |x| <= 2^22 in float, 2^51 in double
 //   scale2(x, n)          x * 2^n with one rounding; n integral, any size or sign; gradual underflow, overflow to infinity
@@ -77,7 +78,11 @@ SOFTMAP_HD bool all(bool m) { return m; }
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
 SOFTMAP_HD float fmadd(float a, float b, float c) { return ::fmaf(a, b, c); }
 SOFTMAP_HD double fmadd(double a, double b, double c) { return ::fma(a, b, c); }
+SOFTMAP_HD float muladd(float a, float b, float c) { return fmadd(a, b, c); }
+SOFTMAP_HD double muladd(double a, double b, double c) { return fmadd(a, b, c); }
 #else
+SOFTMAP_HD float muladd(float a, float b, float c) { return a * b + c; }
+SOFTMAP_HD double muladd(double a, double b, double c) { return a * b + c; }
 // libm's software fma is forty times slower than these. float: the product is exact in double. double: the product is
 // split into two exact halves (Dekker 1971), the sum is Knuth's two-sum.
 SOFTMAP_HD float fmadd(float a, float b, float c) { return static_cast<float>(static_cast<double>(a) * b + c); }
@@ -138,11 +143,11 @@ SOFTMAP_HD V two_sum(V x, V y, V& low) {
   return s;
 }
 
-// c[n-1] x^(n-1) + ... + c[1] x + c[0], by Horner.
+// c[n-1] x^(n-1) + ... + c[1] x + c[0], by Horner; for polynomials that correct a larger term.
 template <int n, class V, class T>
 SOFTMAP_HD V polynomial(V x, const T (&c)[n]) {
   V p = V(c[n - 1]);
-  for (int k = n - 2; k >= 0; --k) p = fmadd(p, x, V(c[k]));
+  for (int k = n - 2; k >= 0; --k) p = muladd(p, x, V(c[k]));
   return p;
 }
 

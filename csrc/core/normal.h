@@ -73,7 +73,7 @@ SOFTMAP_HD TwoParts<V> mills_quotient(V z, const T (&c)[n]) {
   const V w = one / s, w_low = w * fmadd(-w, s_low, fmadd(-w, s, one));
   const V t = fmadd(V(T(-8)), w_low, fmadd(V(T(-8)), w, one));
   V p2 = V(c[n - 1]);
-  for (int k = n - 2; k >= 2; --k) p2 = fmadd(p2, t, V(c[k]));
+  for (int k = n - 2; k >= 2; --k) p2 = muladd(p2, t, V(c[k]));
   const V p1 = fmadd(p2, t, c1), p1_low = fmadd(p2, t, c1 - p1);
   const V p0 = fmadd(p1, t, c0), p0_low = fmadd(p1_low, t, fmadd(p1, t, c0 - p0));
   return TwoParts<V>{p0, p0_low} * TwoParts<V>{w, w_low};

@@ -62,6 +62,7 @@ struct Lanes<float> {
   friend Lanes max(Lanes a, Lanes b) { return _mm512_max_ps(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm512_min_ps(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
+  friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm512_abs_ps(a.v); }
   friend Lanes sqrt(Lanes a) { return _mm512_sqrt_ps(a.v); }
   friend Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -95,6 +96,7 @@ struct Lanes<double> {
   friend Lanes max(Lanes a, Lanes b) { return _mm512_max_pd(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm512_min_pd(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_pd(a.v, b.v, c.v); }
+  friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm512_abs_pd(a.v); }
   friend Lanes sqrt(Lanes a) { return _mm512_sqrt_pd(a.v); }
   friend Lanes round_even(Lanes a) { return _mm512_roundscale_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -155,6 +157,7 @@ struct Lanes<float> {
   friend Lanes max(Lanes a, Lanes b) { return _mm256_max_ps(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm256_min_ps(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
+  friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v); }
   friend Lanes sqrt(Lanes a) { return _mm256_sqrt_ps(a.v); }
   friend Lanes round_even(Lanes a) { return _mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -197,6 +200,7 @@ struct Lanes<double> {
   friend Lanes max(Lanes a, Lanes b) { return _mm256_max_pd(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm256_min_pd(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_pd(a.v, b.v, c.v); }
+  friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.), a.v); }
   friend Lanes sqrt(Lanes a) { return _mm256_sqrt_pd(a.v); }
   friend Lanes round_even(Lanes a) { return _mm256_round_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -281,6 +285,13 @@ struct Lanes {
   friend Lanes select(M m, Lanes a, Lanes b) { return from_bits((m.m & bits(a)) | (~m.m & bits(b))); }
   friend Lanes max(Lanes a, Lanes b) { return select(b < a, a, b); }
   friend Lanes min(Lanes a, Lanes b) { return select(a < b, a, b); }
+  friend Lanes muladd(Lanes a, Lanes b, Lanes c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return fmadd(a, b, c);
+#else
+    return a.v * b.v + c.v;
+#endif
+  }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     for (int k = 0; k < size; ++k) c.v[k] = core::fmadd(a.v[k], b.v[k], c.v[k]);
