@@ -287,15 +287,15 @@ void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, 
   const int m = tables.m, n = m + 1;
   const auto load = [&](Tile& t, Index problem, int lane) {
     const T* const preferences = tables.preferences + problem * m;
-    for (int i = 0, k = lane; i < m; ++i) {
+    bool missing = true;
+    for (int i = 0; i < m; ++i) missing &= preferences[i] != preferences[i];
+    for (int i = 0, k = lane; i < m; ++i, k += kWidth) {
       for (int j = i + 1; j < m; ++j, k += kWidth) {
-        t.win[0][k] = tables.anchors[i * m + j];
-        t.loss[0][k] = tables.anchors[j * m + i];
+        t.win[0][k] = missing ? core::kNaN<double> : tables.anchors[i * m + j];
+        t.loss[0][k] = missing ? core::kNaN<double> : tables.anchors[j * m + i];
       }
-      const double p = static_cast<double>(preferences[i]);
-      t.win[0][k] = 1. - p;
-      t.loss[0][k] = p;
-      k += kWidth;
+      t.loss[0][k] = static_cast<double>(preferences[i]);
+      t.win[0][k] = 1. - t.loss[0][k];
     }
   };
   const auto finish = [&](State& st, Index first, int count) { write_test_item(st, n, rescale, centred, first, count, out); };

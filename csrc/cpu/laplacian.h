@@ -19,12 +19,14 @@ inline int row_start(int n, int i) { return i * (2 * n - i - 1) / 2 - (i + 1); }
 
 template <class V, int kItems>
 struct Laplacian {
-  V h[kItems * (kItems - 1) / 2];  // of edge (i, j); once factored h_ij / d_i
-  V p[kItems + 7];                 // once factored p_i / d_i
-  V inverse[kItems + 7];           // 1 / d_i
+  static constexpr int kColumn = kItems + 7;  // columns a multiple of 4096 bytes apart would share their cache sets
+  V h[kItems * (kItems - 1) / 2];             // of edge (i, j); once factored h_ij / d_i
+  V p[kColumn];                               // once factored p_i / d_i
+  V inverse[kColumn];                         // 1 / d_i
 };
 
-// grounded: lanes whose p are all 0; there the last x is set to 0. Any other pivot that is 0 makes x infinite or NaN.
+// N is n where that is known when compiling, else 0. grounded: lanes whose p are all 0; there the last x is set to 0. Any other
+// pivot that is 0 makes x infinite or NaN.
 template <int N, class V, int kItems, class Mask>
 inline void factor(Laplacian<V, kItems>& a, int n_items, Mask grounded) {
   const int n = N > 0 ? N : n_items;

@@ -27,7 +27,7 @@ struct Tile {
   int n_sets() const { return ordered ? 2 : 1; }
 };
 
-constexpr int kColumn = kMaxItems + 7;  // no multiple of 4096 bytes apart, where entries of all columns share a cache set
+constexpr int kColumn = Laplacian<V, kMaxItems>::kColumn;
 
 // Their state. Weights and precisions are multiplied by scale, a power of two.
 struct State {
@@ -47,11 +47,14 @@ inline V mean_of(const V* x, int n) {
   for (int i = 0; i < n; ++i) sum = sum + x[i];
   return sum * V(1. / n);
 }
-// max |x_i|, NaN where an entry is NaN.
+// max |x_i|, NaN where an entry is infinite or NaN.
 inline V largest_of(const V* x, int n) {
-  V r(0.);
-  for (int i = 0; i < n; ++i) r = select(abs(x[i]) <= r, r, abs(x[i]));
-  return r;
+  V largest(0.), zero(0.);
+  for (int i = 0; i < n; ++i) {
+    largest = max(largest, abs(x[i]));
+    zero = fmadd(x[i], V(0.), zero);
+  }
+  return largest + zero;
 }
 inline V dot(const V* a, const V* b, int n) {
   V sum(0.);
@@ -94,32 +97,41 @@ struct Newton {
     return {a.flow + b.flow, a.size + b.size, a.curve + b.curve};
   }
 
-  // The largest sum of flows at an item, as a power of two. No link is steeper than 1 + |d|.
-  V flow_exponent() const {
+  // A number on whose grid the sum of the flows at an item has less than 53 bits. No link is steeper than 1 + |d|.
+  V flow_grid() const {
     V reach(0.);
     for (int i = 0; i < n(); ++i) reach = max(reach, abs(st.s[i]));
     const V steepest = fmadd(V(2.), reach, V(1. + core::abs(advantage)));
-    return exponent(V(4. * n()) * st.largest * steepest);
+    return scale2(V(1.5), exponent(V(4. * n()) * st.largest * steepest));
   }
 
-  // Gradient and Hessian at s. A flow is cut into three pieces on grids so coarse that the first two add up without
-  // rounding: what leaves i is then exactly what reaches j, and the sum over a group of items keeps only its outer flows.
+  // flow = a + b + c, with a on the grid and b on one 2^46 finer: so coarse that neither a nor b is rounded in a sum.
+  struct Pieces {
+    V a, b, c;
+  };
+  static Pieces cut(V flow, V grid) {
+    const V fine = grid * V(0x1p-46), a = (flow + grid) - grid, rest = flow - a, b = (rest + fine) - fine;
+    return {a, b, rest - b};
+  }
+
+  // Gradient and Hessian at s. The flow that leaves i is exactly what reaches j, and is added up without rounding, so that
+  // the sum over a group of items keeps only its outer flows.
   void evaluate() {
     const int n = N > 0 ? N : tile.n;
-    const V grid = scale2(V(1.5), flow_exponent()), fine = grid * V(0x1p-46);
+    const V grid = flow_grid();
     for (int i = 0; i < n; ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
       V g = st.g[i], low = st.low[i], lowest = st.lowest[i];
       for (int j = i + 1; j < n; ++j) {
         const Pair p = pair(row + j, st.s[i] - st.s[j]);
-        const V a = (p.flow + grid) - grid, rest = p.flow - a, b = (rest + fine) - fine, c = rest - b;
-        g = g + a;
-        low = low + b;
-        lowest = lowest + c;
-        st.g[j] = st.g[j] - a;
-        st.low[j] = st.low[j] - b;
-        st.lowest[j] = st.lowest[j] - c;
+        const Pieces f = cut(p.flow, grid);
+        g = g + f.a;
+        low = low + f.b;
+        lowest = lowest + f.c;
+        st.g[j] = st.g[j] - f.a;
+        st.low[j] = st.low[j] - f.b;
+        st.lowest[j] = st.lowest[j] - f.c;
         st.hessian.h[row + j] = p.curve;
       }
       st.g[i] = g;
@@ -167,7 +179,7 @@ struct Newton {
       const M far = line.length * line.size > V(0.0625);
       const M kept = (slope >= V(-0.5) * line.slope) & (newton_size <= V(16.) * line.size);
       const M over = far & !small & !kept;
-      const M lost = !(newton_size < V(core::kInf<double>)) & !over;
+      const M lost = !(newton_size == newton_size) & !over;
       converged = converged | (small & !done);
       done = done | small | lost;
       advance(done, over, far, slope, newton_size, line);
@@ -206,34 +218,40 @@ struct Newton {
   // are larger ones (flows that others balance), r_ij is bounded by the shortest path. The error of sums is H^-1 |error|.
   M trusted() {
     M simple = st.scale == st.scale;
-    for_each_pair([&](int, int, int, V error, V curve) { simple = simple & (error <= curve * V(0x1p-36)); });
-    const V sum_error = scale2(V(1.), flow_exponent() - V(130.));
+    const V grid = flow_grid();
     for (int i = 0; i < n(); ++i) {
-      st.right[i] = sum_error;
+      st.right[i] = abs(st.low[i]) * V(0x1p-50);
       st.right_low[i] = V(0.);
     }
+    for_each_pair([&](int, int i, int j, const Pair& p, V error) {
+      const V rounding = abs(cut(p.flow, grid).c) * V(0x1p-46);  // at most 64 terms, 2^-53 of their sum each
+      st.right[i] = st.right[i] + rounding;
+      st.right[j] = st.right[j] + rounding;
+      simple = simple & (error <= p.curve * V(0x1p-36));
+    });
     solve<N>(st.hessian, n(), st.right, st.right_low, st.step);
     V bound = V(2.) * largest_of(st.step, n());
     if (!all(simple)) bound = bound + select(simple, V(0.), flow_error());
     return bound <= V(kTrusted) * st.size;
   }
 
-  // body(number, i, j, error of the flow, curve) for every pair.
+  // body(number, i, j, pair, error of its flow) for every pair.
   template <class Body>
   void for_each_pair(Body&& body) const {
     for (int i = 0, k = 0; i < n(); ++i) {
       for (int j = i + 1; j < n(); ++j, ++k) {
         const Pair p = pair(k, st.s[i] - st.s[j]);
-        body(k, i, j, fmadd(p.size, V(0x1p-49), V(0x1p-1020)), p.curve);
+        body(k, i, j, p, fmadd(p.size, V(0x1p-49), V(0x1p-1020)));
       }
     }
   }
 
-  // sum of e_ij r_ij, with shortest paths by Floyd and Warshall.
+  // sum of e_ij r_ij over the large e_ij, with shortest paths by Floyd and Warshall.
   V flow_error() {
+    for_each_pair([&](int k, int i, int j, const Pair& p, V) {
+      st.path[k] = min(V(1.) / p.curve, V(1.) / st.precision[i] + V(1.) / st.precision[j]);
+    });
     const auto at = [&](int i, int j) { return i < j ? row_start(n(), i) + j : row_start(n(), j) + i; };
-    for_each_pair(
-        [&](int k, int i, int j, V, V) { st.path[k] = min(st.path[k], V(1.) / st.precision[i] + V(1.) / st.precision[j]); });
     for (int via = 0; via < n(); ++via) {
       for (int i = 0; i < n(); ++i) {
         for (int j = i + 1; j < n(); ++j) {
@@ -244,8 +262,9 @@ struct Newton {
       }
     }
     V sum(0.);
-    for_each_pair(
-        [&](int k, int, int, V error, V curve) { sum = sum + select(error <= curve * V(0x1p-36), V(0.), error * st.path[k]); });
+    for_each_pair([&](int k, int, int, const Pair& p, V error) {
+      sum = sum + select(error <= p.curve * V(0x1p-36), V(0.), error * st.path[k]);
+    });
     return sum;
   }
 
@@ -257,6 +276,7 @@ struct Newton {
     for (int i = 0; i < n(); ++i) st.s[i] = st.s[i] - shift;
     st.gradient_max = V(0.);
     for (int i = 0; i < n(); ++i) {
+      st.s[i] = select(st.precision[i] < V(kFixed), st.s[i], st.mean[i]);
       const V share = abs(st.g[i]) / max(st.scale, weight_of(i));
       st.gradient_max = max(st.gradient_max, select(st.precision[i] < V(kFixed), share, V(0.)));
     }
