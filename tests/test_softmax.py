@@ -175,6 +175,17 @@ def test_function_agrees_with_scipy_on_special_rows(backend, case, dtype):
 
 
 @each_dtype
+def test_softmax_of_a_single_logit_is_exactly_one(backend, dtype):
+    x = np.random.default_rng(14).normal(0, 50, (2000, 1)).astype(dtype)
+    np.testing.assert_array_equal(softmap.softmax(x, axis=1), 1)
+    np.testing.assert_array_equal(softmap.log_softmax(x, axis=1), 0)
+    np.testing.assert_array_equal(softmap.logsumexp(x, axis=1), x[:, 0])
+    masked = np.pad(x, [(0, 0), (2, 3)], constant_values=-INF)
+    np.testing.assert_array_equal(softmap.softmax(masked, axis=1), masked > -INF)
+    np.testing.assert_array_equal(softmap.logsumexp(masked, axis=1), x[:, 0])
+
+
+@each_dtype
 def test_function_empty(backend, dtype):
     for shape, axis in [((0,), None), ((0, 3), 1), ((0, 3), 0), ((3, 0), 1), ((2, 0, 3), (0, 1))]:
         x = np.empty(shape, dtype)

@@ -136,6 +136,10 @@ class LevelCase:
 
     ulp: dict[str, dict[str, float]]
 
+    def floor(self, part, levels, dtype):
+        """A variance comes from differences to a rounded score: below eps its digits are noise."""
+        return float(np.finfo(dtype).eps * np.max(levels) ** 2) if part == "variance" else 0.0
+
     def reference(self, row, groups, levels, dtype):
         """Exact probabilities, score, variance and mass for a row of finite numbers."""
         digits = DIGITS[np.dtype(dtype).name]
