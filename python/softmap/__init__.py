@@ -10,6 +10,7 @@ from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, Finding, diagnose
 from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
 from softmap.fit import fit
+from softmap.fit_many import AnchorScores, FitMany, Status, fit_many, score_against_anchors
 from softmap.io import read_comparisons
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
@@ -24,6 +25,7 @@ from softmap.softmax_statistics import (
 )
 
 __all__ = [
+    "AnchorScores",
     "BackendMissingError",
     "Comparisons",
     "DataWarning",
@@ -31,13 +33,16 @@ __all__ = [
     "Estimate",
     "Finding",
     "Fit",
+    "FitMany",
     "LevelScores",
     "LogLikelihood",
     "NoMaximumError",
     "RowStatistics",
+    "Status",
     "__version__",
     "diagnose",
     "fit",
+    "fit_many",
     "info",
     "level_scores",
     "log_likelihood",
@@ -51,6 +56,7 @@ __all__ = [
     "read_comparisons",
     "release_memory",
     "row_statistics",
+    "score_against_anchors",
     "set_num_threads",
     "softmax",
     "threads",
