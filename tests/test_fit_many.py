@@ -122,7 +122,10 @@ def test_fit_many_ok_is_never_wrong(n, sd):
         ok = np.flatnonzero(fit.status == Status.OK)
         assert len(ok) > 5
         for k in ok[:12]:
-            assert cases.distance(tables[k], fit.scores[k], sd=sd, digits=5 * decades + 60) < cases.PROMISE
+            assert (
+                cases.distance(tables[k], fit.scores[k], sd=sd, digits=5 * decades + 60)
+                < cases.PROMISE
+            )
 
 
 @pytest.mark.parametrize("weight", [1e-300, 1e300])
@@ -254,7 +257,9 @@ DISCONNECTED = [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
 
 
 @links
-@pytest.mark.parametrize("wins", [UNDEFEATED, np.transpose(UNDEFEATED), SEPARABLE, DISCONNECTED, np.zeros((3, 3))])
+@pytest.mark.parametrize(
+    "wins", [UNDEFEATED, np.transpose(UNDEFEATED), SEPARABLE, DISCONNECTED, np.zeros((3, 3))]
+)
 def test_fit_many_no_maximum(wins, link):
     fit = fit_many(wins, prior_sd=np.inf, link=link, standard_errors=True)
     assert fit.status == Status.NO_MAXIMUM
@@ -332,7 +337,9 @@ def test_fit_many_gradient_max():
     first = fit_many(tables, prior_sd=1.0, max_iter=1)  # last evaluated at 0
     gradient = (tables - np.swapaxes(tables, 1, 2)).sum(axis=2) / 2
     total = (tables + np.swapaxes(tables, 1, 2)).sum(axis=2)
-    np.testing.assert_allclose(first.gradient_max, (abs(gradient) / np.maximum(1, total)).max(axis=1))
+    np.testing.assert_allclose(
+        first.gradient_max, (abs(gradient) / np.maximum(1, total)).max(axis=1)
+    )
 
 
 def test_fit_many_shapes_and_dtypes():
@@ -351,14 +358,22 @@ def test_fit_many_shapes_and_dtypes():
     half = fit_many(tables.astype(np.float32), prior_sd=1.0)
     assert half.scores.dtype == np.float32
     assert (half.scores == flat.scores.astype(np.float32)).all()
-    for same in (tables.astype(int), tables.tolist(), np.asfortranarray(tables), tables.astype(">f8")):
+    for same in (
+        tables.astype(int),
+        tables.tolist(),
+        np.asfortranarray(tables),
+        tables.astype(">f8"),
+    ):
         again = fit_many(same, prior_sd=1.0)
         assert again.scores.dtype == np.float64
         assert (again.scores == flat.scores).all()
 
 
 def test_results_are_frozen_and_pickle():
-    for result in (fit_many(cases.ANCHORS, prior_sd=1.0), score_against_anchors(cases.PREFERENCES, cases.ANCHORS)):
+    for result in (
+        fit_many(cases.ANCHORS, prior_sd=1.0),
+        score_against_anchors(cases.PREFERENCES, cases.ANCHORS),
+    ):
         field = dataclasses.fields(result)[0].name
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(result, field, None)
@@ -392,7 +407,9 @@ def test_score_against_anchors_is_the_joint_fit(link):
     assert (result.anchor_scores == fit.scores[:, :5]).all()
     np.testing.assert_allclose(result.standard_error, fit.standard_errors[:, 5], rtol=1e-13)
     others = fit.scores[:, :5]
-    outside = np.where(fit.scores[:, 5] > others.max(1), 1, np.where(fit.scores[:, 5] < others.min(1), -1, 0))
+    outside = np.where(
+        fit.scores[:, 5] > others.max(1), 1, np.where(fit.scores[:, 5] < others.min(1), -1, 0)
+    )
     assert (result.outside == outside).all()
 
 
@@ -400,7 +417,9 @@ def test_score_against_anchors_is_the_joint_fit(link):
 def test_score_against_anchors_rescaled_errors(link):
     p = preferences(40, 5, seed=1) ** np.linspace(0.1, 8, 40)[:, None]
     raw = score_against_anchors(p, cases.ANCHORS, link=link)
-    result = score_against_anchors(p, cases.ANCHORS, link=link, rescale=(10, 60), standard_errors=True)
+    result = score_against_anchors(
+        p, cases.ANCHORS, link=link, rescale=(10, 60), standard_errors=True
+    )
     inside = result.outside == 0
     assert 10 < inside.sum() < 40
     assert np.isnan(result.standard_error[~inside]).all()
@@ -408,7 +427,9 @@ def test_score_against_anchors_rescaled_errors(link):
     low, high = scores.min(1), scores.max(1)
     np.testing.assert_allclose(result.score, 10 + 50 * (raw.score - low) / (high - low), rtol=1e-13)
     for k in np.flatnonzero(inside):
-        c = cases.covariance(joint_tables(p[k : k + 1], cases.ANCHORS)[0], scores[k], sd=1.0, link=link)
+        c = cases.covariance(
+            joint_tables(p[k : k + 1], cases.ANCHORS)[0], scores[k], sd=1.0, link=link
+        )
         i, j = scores[k].argmin(), scores[k].argmax()
         width = high[k] - low[k]
         g = np.zeros(6)
@@ -422,7 +443,9 @@ def test_score_against_anchors_rescaled_errors(link):
 def test_score_against_anchors_fixed(link):
     p = preferences(9, 5, seed=2)
     alone = fit_many(cases.ANCHORS, prior_sd=1.0, link=link)
-    result = score_against_anchors(p, cases.ANCHORS, link=link, anchors_fixed=True, standard_errors=True)
+    result = score_against_anchors(
+        p, cases.ANCHORS, link=link, anchors_fixed=True, standard_errors=True
+    )
     assert (result.anchor_scores == alone.scores).all()
     mean = np.append(alone.scores, 0.0)
     sd = np.array([0, 0, 0, 0, 0, 1.0])
@@ -432,7 +455,9 @@ def test_score_against_anchors_fixed(link):
         d = expected[5] - expected[:5]
         q = 1 / (1 + np.exp(-d))
         if link == "logit":
-            np.testing.assert_allclose(result.standard_error[k], 1 / np.sqrt(1 + (q * (1 - q)).sum()), rtol=1e-9)
+            np.testing.assert_allclose(
+                result.standard_error[k], 1 / np.sqrt(1 + (q * (1 - q)).sum()), rtol=1e-9
+            )
 
 
 def test_score_against_anchors_saturates():
@@ -461,13 +486,24 @@ def test_score_against_anchors_without_maximum():
     assert np.isnan(result.score)
     # A test item that both beats and loses to each anchor connects them.
     assert score_against_anchors([0.5, 0.5, 0.5], undefeated, prior_sd=np.inf).status == Status.OK
-    assert score_against_anchors([0.0, 0.5, 0.5], undefeated, prior_sd=np.inf).status == Status.NO_MAXIMUM
+    assert (
+        score_against_anchors([0.0, 0.5, 0.5], undefeated, prior_sd=np.inf).status
+        == Status.NO_MAXIMUM
+    )
 
 
 def test_score_against_anchors_shapes():
     p = preferences(6, 5)
-    deep = score_against_anchors(p.reshape(2, 3, 5).astype(np.float32), cases.ANCHORS, standard_errors=True)
-    assert deep.score.shape == deep.standard_error.shape == deep.outside.shape == deep.status.shape == (2, 3)
+    deep = score_against_anchors(
+        p.reshape(2, 3, 5).astype(np.float32), cases.ANCHORS, standard_errors=True
+    )
+    assert (
+        deep.score.shape
+        == deep.standard_error.shape
+        == deep.outside.shape
+        == deep.status.shape
+        == (2, 3)
+    )
     assert deep.anchor_scores.shape == (2, 3, 5)
     assert deep.score.dtype == deep.standard_error.dtype == deep.anchor_scores.dtype == np.float32
     one = score_against_anchors([0.7], [[0.5]], anchors_fixed=True)
@@ -481,22 +517,58 @@ def test_score_against_anchors_shapes():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"wins": np.ones((3, 4))}, ValueError, "wins has shape (3, 4), the last two axes must be equal"),
+        (
+            {"wins": np.ones((3, 4))},
+            ValueError,
+            "wins has shape (3, 4), the last two axes must be equal",
+        ),
         ({"wins": np.ones(3)}, ValueError, "wins has shape (3,), the last two axes must be equal"),
-        ({"wins": np.ones((1, 1))}, ValueError, "wins has shape (1, 1), the last two axes must be from 2 to 64"),
-        ({"wins": np.ones((65, 65))}, ValueError, "wins has shape (65, 65), the last two axes must be from 2 to 64"),
-        ({"prior_sd": np.ones(4)}, ValueError, "prior_sd has shape (4,), it must broadcast to (3, 3)"),
-        ({"prior_mean": np.ones((2, 3))}, ValueError, "prior_mean has shape (2, 3), it must broadcast to (3, 3)"),
+        (
+            {"wins": np.ones((1, 1))},
+            ValueError,
+            "wins has shape (1, 1), the last two axes must be from 2 to 64",
+        ),
+        (
+            {"wins": np.ones((65, 65))},
+            ValueError,
+            "wins has shape (65, 65), the last two axes must be from 2 to 64",
+        ),
+        (
+            {"prior_sd": np.ones(4)},
+            ValueError,
+            "prior_sd has shape (4,), it must broadcast to (3, 3)",
+        ),
+        (
+            {"prior_mean": np.ones((2, 3))},
+            ValueError,
+            "prior_mean has shape (2, 3), it must broadcast to (3, 3)",
+        ),
         ({"prior_sd": -1.0}, ValueError, "prior_sd = -1.0, it cannot be negative or NaN"),
-        ({"losses": np.ones((2, 3, 3))}, ValueError, "losses has shape (2, 3, 3), wins has (3, 3, 3)"),
-        ({"first_advantage": 0.5}, ValueError, "first_advantage = 0.5 needs ordered tables (pass losses=)"),
+        (
+            {"losses": np.ones((2, 3, 3))},
+            ValueError,
+            "losses has shape (2, 3, 3), wins has (3, 3, 3)",
+        ),
+        (
+            {"first_advantage": 0.5},
+            ValueError,
+            "first_advantage = 0.5 needs ordered tables (pass losses=)",
+        ),
         ({"link": "cauchit"}, ValueError, "link = 'cauchit', it must be one of logit, probit"),
         ({"tol": 0.0}, ValueError, "tol = 0.0, it must be finite and above 0"),
         ({"max_iter": 0}, ValueError, "max_iter = 0, it must be at least 1"),
         ({"max_iter": 2.5}, TypeError, "max_iter = 2.5, it must be an integer"),
-        ({"n_threads": 0}, ValueError, "n_threads = 0, it must be an integer of at least 1 or None"),
+        (
+            {"n_threads": 0},
+            ValueError,
+            "n_threads = 0, it must be an integer of at least 1 or None",
+        ),
         ({"wins": np.ones((3, 3), dtype=object)}, TypeError, "wins has dtype object"),
-        ({"wins": np.ones((3, 3), dtype=complex)}, TypeError, "wins has dtype complex128, it must be real"),
+        (
+            {"wins": np.ones((3, 3), dtype=complex)},
+            TypeError,
+            "wins has dtype complex128, it must be real",
+        ),
         ({"wins": [["a", "b"], ["c", "d"]]}, TypeError, "wins has dtype <U1"),
         ({"wins": np.ma.ones((3, 3))}, TypeError, "wins is a masked array"),
         ({"wins": np.ones((3, 3)).view(np.matrix)}, TypeError, "wins is a numpy.matrix"),
@@ -517,10 +589,18 @@ def test_fit_many_requires_prior_sd():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"preferences": [0.5, 0.5]}, ValueError, "preferences has shape (2,), its last axis must be 5"),
+        (
+            {"preferences": [0.5, 0.5]},
+            ValueError,
+            "preferences has shape (2,), its last axis must be 5",
+        ),
         ({"preferences": 0.5}, ValueError, "preferences has shape (), its last axis must be 5"),
         ({"anchors": np.ones((5, 4))}, ValueError, "anchors has shape (5, 4), it must be square"),
-        ({"anchors": np.ones((64, 64))}, ValueError, "anchors has shape (64, 64), m must be from 1 to 63"),
+        (
+            {"anchors": np.ones((64, 64))},
+            ValueError,
+            "anchors has shape (64, 64), m must be from 1 to 63",
+        ),
         ({"anchors": -np.ones((5, 5))}, ValueError, "anchors[0, 1] = -1.0, weights must be finite"),
         ({"prior_sd": 0.0}, ValueError, "prior_sd = 0.0, it must be finite and above 0"),
         ({"rescale": 100}, ValueError, "rescale = 100, it must be (low, high) or None"),

@@ -37,7 +37,8 @@ bool read_temperature(py::handle given, Index n_rows, T& number, PerRow<T>& out)
 
 // True for an array that a result of x's shape can be written to as it is computed.
 bool takes_result(py::handle out, const py::array& x, Element element) {
-  if (!py::isinstance<py::array>(out)) return false;
+  const auto ndarray = reinterpret_cast<PyTypeObject*>(py::detail::npy_api::get().PyArray_Type_);
+  if (Py_TYPE(out.ptr()) != ndarray) return false;
   const auto a = py::reinterpret_borrow<py::array>(out);
   if (element_of(a) != element || !a.writeable() || a.ndim() != x.ndim()) return false;
   for (py::ssize_t k = 0; k < x.ndim(); ++k) {

@@ -78,22 +78,20 @@ SOFTMAP_HD ExpSum<V> empty_sum() {
   return {V(T(0)), V(T(0)), V(kLowestExponent<T>)};
 }
 
-// sum + m * 2^e.
+// sum + (m + low) * 2^e.
 template <class V>
-SOFTMAP_HD ExpSum<V> add(ExpSum<V> sum, V m, V e) {
+SOFTMAP_HD ExpSum<V> add(ExpSum<V> sum, V m, V low, V e) {
   using T = typename lane<V>::Scalar;
-  const V top = max(sum.e, e);
-  const V keep = scale2(V(T(1)), sum.e - top);
-  V low;
-  const V total = two_sum(sum.m * keep, scale2(m, e - top), low);
-  return {total, fmadd(sum.low, keep, low), top};
+  const V top = max(sum.e, e), one = V(T(1));
+  const V keep = scale2(one, sum.e - top), take = scale2(one, e - top);
+  V rounding;
+  const V total = two_sum(sum.m * keep, m * take, rounding);
+  return {total, fmadd(sum.low, keep, fmadd(low, take, rounding)), top};
 }
 
 template <class V>
 SOFTMAP_HD ExpSum<V> add(ExpSum<V> a, ExpSum<V> b) {
-  ExpSum<V> sum = add(a, b.m, b.e);
-  sum.low = sum.low + scale2(b.low, b.e - sum.e);
-  return sum;
+  return add(a, b.m, b.low, b.e);
 }
 
 }  // namespace softmap::core

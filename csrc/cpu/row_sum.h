@@ -132,6 +132,7 @@ Total<Compute<S>> sum_segment(const S* x, Index n, const Arg& arg, bool skip_zer
     L z;
     auto p = exp_of(v, arg, z);
     p.m = select(z == skip, L(T(0)), p.m);
+    p.low = select(z == skip, L(T(0)), p.low);
     p.e = select(z == skip, L(core::kLowestExponent<T>), p.e);
     top = max(z, top);
     return p;
@@ -141,12 +142,15 @@ Total<Compute<S>> sum_segment(const S* x, Index n, const Arg& arg, bool skip_zer
     const auto a = pair(load(x + i)), b = pair(load(x + i + kWidth));
     const auto c = pair(load(x + i + 2 * kWidth)), d = pair(load(x + i + 3 * kWidth));
     const L e = max(max(a.e, b.e), max(c.e, d.e));
-    const L m = (scale2(a.m, a.e - e) + scale2(b.m, b.e - e)) + (scale2(c.m, c.e - e) + scale2(d.m, d.e - e));
-    total = core::add(total, m, e);
+    const L one(T(1)), in_a = scale2(one, a.e - e), in_b = scale2(one, b.e - e);
+    const L in_c = scale2(one, c.e - e), in_d = scale2(one, d.e - e);
+    const L m = fmadd(a.m, in_a, b.m * in_b) + fmadd(c.m, in_c, d.m * in_d);  // exact products
+    const L low = muladd(a.low, in_a, b.low * in_b) + muladd(c.low, in_c, d.low * in_d);
+    total = core::add(total, m, low, e);
   }
   for (; i < n; i += kWidth) {
     const auto p = pair(n - i >= kWidth ? load(x + i) : load(x + i, static_cast<int>(n - i), -kInf<T>));
-    total = core::add(total, p.m, p.e);
+    total = core::add(total, p.m, p.low, p.e);
   }
   return merge_lanes(total, top);
 }

@@ -45,7 +45,7 @@ def _shift(z: Array, axes: Axes) -> Array:
 
 def softmax(x: Array, axes: Axes, temperature: Array) -> Array:
     with np.errstate(all="ignore"):
-        z = x / temperature
+        z = (x / temperature).astype(x.dtype)
         e = np.exp(z - _shift(z, axes))
         result: Array = e / e.sum(axis=axes, keepdims=True)
         return result
@@ -53,7 +53,7 @@ def softmax(x: Array, axes: Axes, temperature: Array) -> Array:
 
 def log_softmax(x: Array, axes: Axes, temperature: Array) -> Array:
     with np.errstate(all="ignore"):
-        z = x / temperature
+        z = (x / temperature).astype(x.dtype)
         d = z - _shift(z, axes)
         e = np.exp(d)
         leading = d == 0  # kept out of the sum, whose rest may be small beside it

@@ -13,7 +13,17 @@ from softmap.comparisons import Comparisons, Ints
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing to know about the data: a code for programs, a sentence for people, the items."""
+    """One thing to know about the data.
+
+    Attributes
+    ----------
+    code : str
+        For programs, such as ``undefeated`` or ``disconnected``.
+    text : str
+        A sentence for people.
+    items : tuple
+        The items it is about.
+    """
 
     code: str
     text: str
@@ -62,6 +72,11 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
     comparisons : Comparisons
     ties : "half" or "drop", default "half"
         Whether a tie is half a win for each side or no comparison at all.
+
+    Returns
+    -------
+    Diagnostics
+        Findings, components, strong connectivity, undefeated and winless items.
 
     Raises
     ------

@@ -23,7 +23,15 @@ _MODEL = {"logit": "Bradley-Terry", "probit": "Thurstone"}
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A number and its standard error (0 when the number was given, not estimated)."""
+    """A number and its standard error.
+
+    Attributes
+    ----------
+    value : float
+        The number.
+    standard_error : float
+        Its standard error; 0 where the number was given, not estimated.
+    """
 
     value: float
     standard_error: float

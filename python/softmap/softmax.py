@@ -449,7 +449,7 @@ def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
     name = "level_scores"
     if tokens is None:
         return np.arange(n_columns, dtype=np.intp), np.arange(n_columns + 1, dtype=np.intp)
-    if np.ndim(tokens) == 0 and not hasattr(tokens, "__iter__"):
+    if not hasattr(tokens, "__iter__"):
         raise TypeError(f"{name}: tokens = {tokens!r}, it must be a list of token ids or None")
     groups = [np.atleast_1d(np.asarray(member)) for member in tokens]
     start = np.cumsum([0] + [len(g) for g in groups], dtype=np.intp)

@@ -56,7 +56,13 @@ def _newton_step(s, terms, mean, sd, link):
     centred = not np.isfinite(sd).any()
     solved = free[:-1] if centred else free
     system = mpmath.matrix([[hessian[i, j] for j in solved] for i in solved])
-    x = dict(zip(solved, mpmath.lu_solve(system, mpmath.matrix([gradient[i] for i in solved])), strict=True))
+    x = dict(
+        zip(
+            solved,
+            mpmath.lu_solve(system, mpmath.matrix([gradient[i] for i in solved])),
+            strict=True,
+        )
+    )
     step = [x.get(i, mpmath.mpf(0)) for i in range(n)]
     middle = mpmath.fsum(step) / n if centred else 0
     return [v - middle for v in step]
@@ -115,7 +121,9 @@ def covariance(wins, scores, *, sd, link="logit"):
         curve = wins * ratio * (ratio + d)
     np.fill_diagonal(curve, 0)
     curve = curve + curve.T
-    hessian = np.diag(curve.sum(axis=1)) - curve + np.diag(1 / np.broadcast_to(np.float64(sd), n) ** 2)
+    hessian = (
+        np.diag(curve.sum(axis=1)) - curve + np.diag(1 / np.broadcast_to(np.float64(sd), n) ** 2)
+    )
     centring = np.eye(n) - 1 / n
     return centring @ np.linalg.pinv(hessian, hermitian=True) @ centring
 
