@@ -140,10 +140,10 @@ struct Newton {
     }
     for (int i = 0; i < n; ++i) {
       const V pull = st.precision[i] * (st.mean[i] - st.s[i]);
-      V a, b;
-      const V flow = core::two_sum(st.g[i], st.low[i], a);
-      st.g[i] = core::two_sum(flow, pull, b);
-      st.low[i] = (a + b) + st.lowest[i];
+      V a, b, c;
+      const V flow = core::two_sum(core::two_sum(st.g[i], st.low[i], a), st.lowest[i], b);
+      const V sum = core::two_sum(flow, pull, c);
+      st.g[i] = core::two_sum(sum, (a + b) + c, st.low[i]);
       st.hessian.p[i] = st.precision[i];
     }
   }
@@ -220,7 +220,7 @@ struct Newton {
     M simple = st.scale == st.scale;
     const V grid = flow_grid();
     for (int i = 0; i < n(); ++i) {
-      st.right[i] = abs(st.low[i]) * V(0x1p-50);
+      st.right[i] = abs(st.g[i]) * V(0x1p-100);
       st.right_low[i] = V(0.);
     }
     for_each_pair([&](int, int i, int j, const Pair& p, V error) {

@@ -3,10 +3,10 @@
 import mpmath
 import numpy as np
 
-# Compare2Score's published anchors (float32 in full), test preferences, and the exact answers: logit, probit.
+# Compare2Score's published anchors (float32 in full), test preferences, and the exact answers.
 ANCHORS = np.array(
     [
-        [0.5, 0.2591280937194824, 0.00033130275551229715, 1.6087296899058856e-06, 1.1803027444301506e-09],
+        [0.5, 0.2591280937194824, 3.3130275551229715e-4, 1.6087296899058856e-6, 1.1803027444301506e-9],
         [0.7408719062805176, 0.5, 0.2498534470796585, 0.09995415806770325, 1.8675303081749917e-08],
         [0.9996687173843384, 0.7501465678215027, 0.5, 0.4996888041496277, 0.2485283762216568],
         [0.9999983906745911, 0.9000458717346191, 0.5003111958503723, 0.5, 0.25400182604789734],
@@ -36,7 +36,7 @@ def _slope(link, d):
 
 
 def _newton_step(s, terms, mean, sd, link):
-    """Return the step of Newton's method for log F(s_i - s_j + shift), each (i, j, shift, weight)."""
+    """Return Newton's step; each term (i, j, shift, weight) is weight log F(s_i - s_j + shift)."""
     n = len(s)
     gradient, hessian = [mpmath.mpf(0)] * n, mpmath.zeros(n)
     for i, j, shift, weight in terms:
@@ -96,8 +96,8 @@ def solve(wins, *, sd, mean=0.0, link="logit", losses=None, advantage=0.0, digit
 def distance(wins, scores, *, sd, mean=0.0, link="logit", digits=120):
     """Return how far `scores` are from the maximum: max |Newton step| there, in mpmath, relative.
 
-    log F is self-concordant in differences of scores, so that a short step is the distance. `digits`
-    covers twice the decades over which the weights spread.
+    log F is self-concordant in differences of scores, so that a short step is the distance.
+    `digits` covers twice the decades over which the weights spread.
     """
     n = len(wins)
     sd, mean = np.broadcast_to(np.float64(sd), n), np.broadcast_to(np.float64(mean), n)
