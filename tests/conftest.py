@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
 from softmap import _backend, _runtime
 from ulp import WORST
 

@@ -5,9 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
-import softmap
 from hypothesis import given
 from hypothesis import strategies as st
+
+import softmap
 from ops.softmax import DTYPES, LEVELS, make_row
 from ulp import check_ulp
 

@@ -6,10 +6,11 @@ import itertools
 import numpy as np
 import pytest
 import scipy.special
-import softmap
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+import softmap
 from ops.softmax import CASES, DOMAINS, DTYPES, HALF_DTYPES, HARD_ROWS, make_row
 from ulp import check_ulp
 

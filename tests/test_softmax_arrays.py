@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import scipy.special
+
 import softmap
 
 MAPS = {"softmax": softmap.softmax, "log_softmax": softmap.log_softmax}

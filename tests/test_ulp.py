@@ -5,6 +5,7 @@ import math
 import mpmath as mp
 import numpy as np
 import pytest
+
 from ulp import WORST, check_ulp, ulp_error
 
 FLOATS = [np.float16, np.float32, np.float64]

@@ -159,10 +159,10 @@ class LevelCase:
 
 LEVELS = LevelCase(
     ulp={
-        "probabilities": {"float32": 6, "float64": 6},
-        "score": {"float32": 6, "float64": 6},
-        "variance": {"float32": 6, "float64": 6},
-        "mass": {"float32": 6, "float64": 6},
+        "probabilities": {"float32": 4, "float64": 4},
+        "score": {"float32": 3, "float64": 3},
+        "variance": {"float32": 4, "float64": 4},
+        "mass": {"float32": 4, "float64": 4},
     }
 )
 
