@@ -27,7 +27,7 @@ template <>
 inline constexpr Element kElement<double> = Element::kDouble;
 
 // The element type of an aligned native array that the kernels can read where it lies, otherwise kOther. bfloat16 is a dtype
-// registered by another package, known by its name alone.
+// registered by another package, known by its name alone, or, without that package, the structure [("bfloat16", "u2")].
 inline Element element_of(const py::array& a) {
   const auto dtype = a.dtype();
   if (dtype.byteorder() == '>' || dtype.byteorder() == '<' || !(a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) {
@@ -41,9 +41,12 @@ inline Element element_of(const py::array& a) {
       return Element::kDouble;
     case kHalfNum:
       return Element::kHalf;
-    default:
-      if (num < kFirstUserNum || dtype.itemsize() != 2) return Element::kOther;
-      return py::cast<std::string>(dtype.attr("name")) == "bfloat16" ? Element::kBFloat16 : Element::kOther;
+    default: {
+      if ((num < kFirstUserNum && num != py::detail::npy_api::NPY_VOID_) || dtype.itemsize() != 2) return Element::kOther;
+      const py::object name = num < kFirstUserNum ? dtype.attr("names") : dtype.attr("name");
+      const bool is_bfloat16 = name.equal(num < kFirstUserNum ? py::object(py::make_tuple("bfloat16")) : py::str("bfloat16"));
+      return is_bfloat16 ? Element::kBFloat16 : Element::kOther;
+    }
   }
 }
 

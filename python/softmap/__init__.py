@@ -14,7 +14,7 @@ from softmap.fit_many import AnchorScores, FitMany, Status, fit_many, score_agai
 from softmap.io import read_comparisons
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
-from softmap.runtime import info, release_memory, set_num_threads, threads
+from softmap.runtime import info, release_memory, set_num_threads, supports, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
 from softmap.softmax_statistics import (
     RowStatistics,
@@ -59,5 +59,6 @@ __all__ = [
     "score_against_anchors",
     "set_num_threads",
     "softmax",
+    "supports",
     "threads",
 ]

@@ -14,7 +14,7 @@ from softmap._check import Array
 Axes = tuple[int, ...]
 
 
-def normalize_axes(name: str, x: Array, axis: Any, argument: str = "x") -> Axes:
+def normalize_axes(name: str, x: Any, axis: Any, argument: str = "x") -> Axes:
     """The axes to reduce, as sorted integers from 0."""
     if axis is None:
         return tuple(range(x.ndim))

@@ -1,4 +1,4 @@
-"""Threads, and what this installation is made of."""
+"""Threads, array libraries, and what this installation is made of."""
 
 import platform
 from collections.abc import Iterator
@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 
 from softmap import _backend, _runtime
+from softmap._arrays import CUPY, DASK, JAX, TORCH, library_of
+from softmap._check import as_array
 from softmap._version import __version__
+from softmap.errors import BackendMissingError
 
-__all__ = ["info", "release_memory", "set_num_threads", "threads"]
+__all__ = ["info", "release_memory", "set_num_threads", "supports", "threads"]
 
 
 def _check_count(function: str, n: object) -> int:
@@ -135,3 +138,66 @@ def info() -> dict[str, Any]:
         "runnable": [name for name in _backend.built() if _runtime.supports(name)],
         "threads": _runtime.num_threads(),
     }
+
+
+# What each operation can do besides real arrays of the host: complex ones, Dask's, those on a GPU.
+_OPERATIONS = {
+    "softmax": "complex dask device",
+    "log_softmax": "complex dask device",
+    "logsumexp": "complex dask device",
+    "level_scores": "dask",
+    "row_statistics": "dask",
+    "logsumexp_partial": "dask",
+    "preference": "",
+    "preference_matrix": "",
+    "log_likelihood": "",
+    "fit_many": "",
+    "score_against_anchors": "",
+}
+
+
+def supports(x: object, operation: str = "softmax") -> bool:
+    """Whether an operation takes `x` as its main argument, as it is.
+
+    Parameters
+    ----------
+    x : object
+        An array of any library, a list, a data frame.
+    operation : str
+        Name of a public function of arrays, such as "softmax", "level_scores" or "fit_many".
+
+    Returns
+    -------
+    bool
+        False where the call would raise a TypeError or a BackendMissingError for the kind of `x`:
+        its library, its device or its dtype. Its shape is not looked at.
+
+    Raises
+    ------
+    ValueError
+        For the name of no such operation.
+
+    Examples
+    --------
+    >>> import numpy as np, softmap
+    >>> softmap.supports(np.zeros(5)), softmap.supports(np.ma.zeros(5)), softmap.supports("abc")
+    (True, False, False)
+    >>> softmap.supports(np.zeros(5, complex), "level_scores")
+    False
+    """
+    if operation not in _OPERATIONS:
+        names = ", ".join(_OPERATIONS)
+        raise ValueError(f"supports: operation = {operation!r}, it must be one of {names}")
+    can = _OPERATIONS[operation].split()
+    library = library_of(x)
+    a: Any = x
+    if library is DASK:
+        if "dask" not in can:
+            return False
+        a = np.empty(0, a.dtype)
+    elif not library.on_host(x):
+        return "device" in can and library in (TORCH, JAX, CUPY)
+    try:
+        return as_array("supports", "x", a).dtype.kind != "c" or "complex" in can
+    except (TypeError, BackendMissingError):
+        return False

@@ -1,5 +1,6 @@
 """The softmax family: softmax, log_softmax, logsumexp, level_scores."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,26 @@ from numpy import ndarray
 from numpy.typing import ArrayLike, DTypeLike
 
 from softmap import _backend, _generic
-from softmap._check import (
+from softmap._arrays import (
+    BFLOAT16,
+    DASK,
+    NUMPY,
     Array,
+    announce_write,
+    by_dask,
+    by_its_library,
+    common_library,
+    library_of,
+    refuse_lazy_out,
+)
+from softmap._check import (
     as_array,
     as_float_array,
     as_kernel_array,
+    check_dtype,
     check_number,
+    check_out,
+    converted,
     is_kernel_dtype,
     raise_shape,
 )
@@ -39,16 +54,16 @@ def softmax(
     Parameters
     ----------
     x : array_like
-        Logits of any shape. float32 and float64 are computed as they are, float16 and bfloat16
-        in float32, integers and bool in float64.
+        Logits of any shape, of NumPy or another array library. float32 and float64 are computed as
+        they are, float16 and bfloat16 in float32, integers and bool in float64.
     axis : int, tuple of int or None
         Axes that are summed over; None (default) means all of them.
     temperature : float or array_like
         Divides the logits before anything else, by one division each. A number, finite and above
         0, or an array of the shape of ``logsumexp(x, axis)`` (also with the reduced axes kept as
         1), of which a value that is not finite and above 0 makes its row NaN.
-    out : ndarray, optional
-        Where the result goes: shape of `x`, floating. It may be `x` itself.
+    out : array, optional
+        Where the result goes: of the library and the shape of `x`, floating. It may be `x` itself.
     dtype : dtype, optional
         The result is converted to it; by default that of `x` (float64 for integers and bool).
     n_threads : int, optional
@@ -56,13 +71,19 @@ def softmax(
 
     Returns
     -------
-    ndarray or scalar
-        Array of the shape of `x`; a NumPy scalar where `x` is 0-d.
+    array or scalar
+        Array of the library and the shape of `x`: a torch tensor for a torch tensor, a lazy Dask
+        array for a Dask array; a NumPy array for lists and data frames, a NumPy scalar where that
+        is 0-d.
 
     Raises
     ------
     TypeError
-        For dtypes other than numbers, masked arrays, numpy.matrix and arrays of other libraries.
+        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries,
+        tensors that require grad and tracers.
+    BackendMissingError
+        For options that need the CUDA backend where it is missing: without it an array on a GPU is
+        left to its own library, which knows no `out` and no `dtype`.
     ValueError
         For an axis out of range or given twice, a temperature that is a number but not finite
         and above 0, or one that has the wrong shape, and an `out` that does not fit.
@@ -112,12 +133,12 @@ def log_softmax(
 
     Returns
     -------
-    ndarray or scalar
-        Array of the shape of `x`; a NumPy scalar where `x` is 0-d.
+    array or scalar
+        Array of the library and the shape of `x`, as in :func:`softmax`.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, BackendMissingError, ValueError
         As :func:`softmax`.
 
     Notes
@@ -175,15 +196,16 @@ def logsumexp(
 
     Returns
     -------
-    ndarray or scalar
-        `a`'s shape without `axis`. A negative sum gives NaN unless `return_sign`.
-    sgn : ndarray or scalar
+    array or scalar
+        Of the library of `a`, with its shape without `axis`. A negative sum gives NaN unless
+        `return_sign`.
+    sgn : array or scalar
         Only with `return_sign`: 1, 0 or -1; a complex number of magnitude 1 for a complex sum.
 
     Raises
     ------
-    TypeError, ValueError
-        As :func:`softmax`.
+    TypeError, BackendMissingError, ValueError
+        As :func:`softmax`; without the CUDA backend, `b`, `where` and `return_sign` need it, too.
 
     Notes
     -----
@@ -201,24 +223,54 @@ def logsumexp(
         result = _backend.cpu().logsumexp(a, axis, bool(keepdims), temperature, n_threads)
         if result is not NotImplemented:
             return result
-    x = as_array("logsumexp", "a", a)
-    axes = _generic.normalize_axes("logsumexp", x, axis, "a")
-    _check_dtype("logsumexp", dtype, x)
+    name = "logsumexp"
+    library = common_library(name, a=a, b=b, temperature=temperature, where=where)
+    if library is DASK:
+        function = functools.partial(
+            logsumexp, return_sign=return_sign, dtype=dtype, n_threads=n_threads
+        )
+        return by_dask(
+            name,
+            function,
+            a,
+            _generic.normalize_axes(name, a, axis, "a"),
+            [""] * (1 + bool(return_sign)),
+            columns={"b": b, "where": where},
+            rows={"temperature": temperature},
+            keepdims=keepdims,
+        )
+    if not library.on_host(a):
+        if not simple or dtype is not None:
+            _backend.cuda(name, "a")
+        axes = _generic.normalize_axes(name, a, axis, "a")
+        return by_its_library(name, a, axes, temperature, bool(keepdims))
+    x = as_array(name, "a", a)
+    axes = _generic.normalize_axes(name, x, axis, "a")
+    wanted = check_dtype(name, dtype, x)
     if simple and _is_native(x):
-        y = as_kernel_array("logsumexp", "a", x)
-        t = read_temperature("logsumexp", temperature, y, axes)
+        y = as_kernel_array(name, "a", x)
+        t = read_temperature(name, temperature, y, axes)
         result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
-        return _converted(result, dtype)
-    _backend.cpu().check_threads("logsumexp", n_threads)
+        return library.from_numpy(result if wanted is None else converted(result, wanted), a)
+    _backend.cpu().check_threads(name, n_threads)
     factors = None if b is None else _factors("b", b, x)
-    t = read_temperature("logsumexp", temperature, x, axes, keepdims=True)
+    t = read_temperature(name, temperature, x, axes, keepdims=True)
     counted = _factors("where", where, x)
+    if is_kernel_dtype(x.dtype) and x.dtype.itemsize == 2:  # halves are computed in float32
+        if wanted is None and (factors is None or factors.dtype in (np.bool_, x.dtype)):
+            wanted = x.dtype
+        x = converted(x, np.float32)
+    if factors is not None and factors.dtype == BFLOAT16:
+        factors = converted(factors, np.float32)
     log_sum, direction = _generic.logsumexp(x, axes, factors, t, counted)
     if not keepdims:
         log_sum, direction = log_sum.squeeze(axis=axes), direction.squeeze(axis=axes)
-    if not return_sign:
-        return _converted(_generic.signed_log(log_sum, direction)[()], dtype)
-    return _converted(log_sum[()], dtype), _generic.sign_of(direction)[()]
+    sign = _generic.sign_of(direction) if return_sign else None
+    log_sum = log_sum if return_sign else _generic.signed_log(log_sum, direction)
+    if wanted is not None:
+        log_sum = converted(log_sum, wanted)
+    result = library.from_numpy(log_sum, a)
+    return (result, library.from_numpy(sign, a)) if return_sign else result
 
 
 @dataclass(frozen=True)
@@ -227,19 +279,19 @@ class LevelScores:
 
     Attributes
     ----------
-    score : ndarray (...)
+    score : array (...)
         Expected level.
-    variance : ndarray (...)
+    variance : array (...)
         Variance of the level.
-    probabilities : ndarray (..., K)
+    probabilities : array (..., K)
         Softmax over the closed set, synonyms added up.
-    mass : ndarray (...) or None
+    mass : array (...) or None
         Probability of the closed set in the softmax of the whole row, where asked for.
     """
 
     score: Any
     variance: Any
-    probabilities: Array
+    probabilities: Any
     mass: Any = None
 
 
@@ -272,7 +324,7 @@ def level_scores(
         Divides the logits; a number or one for each row.
     mass : bool
         Also return how much probability the whole row gives the closed set.
-    out : ndarray (...), optional
+    out : array (...), optional
         Where the scores go.
     n_threads : int, optional
         Threads to use at most. The result does not depend on it.
@@ -280,11 +332,11 @@ def level_scores(
     Returns
     -------
     LevelScores
-        float32 for float16 and float32 logits, otherwise float64. NumPy scalars for one row.
+        Of the library of `logits`; float32 for half and float32 logits, otherwise float64.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, BackendMissingError, ValueError
         As :func:`softmax`; also for a token that is out of range or given twice, and for `levels`
         of another length than `tokens`.
 
@@ -305,6 +357,24 @@ def level_scores(
     (array([2.5]), array([[0.125, 0.25 , 0.625]]))
     """
     name = "level_scores"
+    library = common_library(
+        name, logits=logits, tokens=tokens, levels=levels, temperature=temperature, out=out
+    )
+    if library is DASK:
+        refuse_lazy_out(name, out)
+
+        def block(rows: Array, axis: Axis, temperature: Any) -> tuple[Any, ...]:
+            r = level_scores(
+                rows, tokens, levels, temperature=temperature, mass=mass, n_threads=n_threads
+            )
+            return (r.score, r.variance, r.probabilities, r.mass)[: 3 + bool(mass)]
+
+        outputs = ["", "", "level", ""][: 3 + bool(mass)]
+        rows = {"temperature": temperature}
+        axes = _generic.normalize_axes(name, logits, -1, "logits")
+        return LevelScores(
+            *by_dask(name, block, logits, axes, outputs, rows=rows, level=np.size(levels))
+        )
     x = as_kernel_array(name, "logits", logits)
     if x.ndim == 0:
         raise_shape(name, "logits", x.shape, "it needs at least one axis")
@@ -323,14 +393,13 @@ def level_scores(
         x, flat, start, values, t, bool(mass), n_threads
     )
     if out is not None:
-        _check_out(name, out, score.shape)
-        out[...] = score
-        score = out
+        check_out(name, out, score.shape)[...] = score
+        announce_write(out)
     return LevelScores(
-        score if out is not None else score[()],
-        variance[()],
-        probabilities,
-        None if total is None else total[()],
+        library.from_numpy(score, logits) if out is None else out,
+        library.from_numpy(variance, logits),
+        library.from_numpy(probabilities, logits),
+        None if total is None else library.from_numpy(total, logits),
     )
 
 
@@ -344,26 +413,38 @@ def _map(
     n_threads: int | None,
 ) -> Any:
     """softmax and log_softmax for everything that the compiled entry does not take as it is."""
+    library = common_library(name, x=x, temperature=temperature, out=out)
+    if library is DASK:
+        refuse_lazy_out(name, out)
+        function = functools.partial(
+            {"softmax": softmax, "log_softmax": log_softmax}[name], dtype=dtype, n_threads=n_threads
+        )
+        axes = _generic.normalize_axes(name, x, axis)
+        return by_dask(name, function, x, axes, ["row"], rows={"temperature": temperature})
+    if not library.on_host(x):
+        if out is not None or dtype is not None:
+            _backend.cuda(name, "x")
+        return by_its_library(name, x, _generic.normalize_axes(name, x, axis), temperature, False)
     a = as_array(name, "x", x)
     axes = _generic.normalize_axes(name, a, axis)
-    _check_dtype(name, dtype, a)
+    wanted = check_dtype(name, dtype, a)
+    place: Any = None if out is None else check_out(name, out, a.shape)
     if _is_native(a):
         y = as_kernel_array(name, "x", a)
         t = read_temperature(name, temperature, y, axes)
         kernel = getattr(_backend.cpu(), name)
-        if out is not None:
-            _check_out(name, out, a.shape)
-            if kernel(y, axes, t, out, n_threads) is not NotImplemented:
-                return out
-        result = _converted(kernel(y, axes, t, None, n_threads), dtype)
+        result = kernel(y, axes, t, place, n_threads)
+        if result is NotImplemented:
+            result = kernel(y, axes, t, None, n_threads)
     else:
         _backend.cpu().check_threads(name, n_threads)
         t = read_temperature(name, temperature, a, axes, keepdims=True)
-        result = _converted(getattr(_generic, name)(a, axes, t), dtype)
+        result = getattr(_generic, name)(a, axes, t)
     if out is None:
-        return result
-    _check_out(name, out, a.shape)
-    out[...] = _converted(result, out.dtype)
+        return library.from_numpy(result if wanted is None else converted(result, wanted), x)
+    if result is not place:
+        place[...] = converted(result, place.dtype)
+    announce_write(out)
     return out
 
 
@@ -375,29 +456,6 @@ def _is_plain(temperature: object) -> bool:
 def _is_native(x: Array) -> bool:
     """True for dtypes that the kernels compute, possibly after a conversion without loss."""
     return x.dtype.kind in "biu" or is_kernel_dtype(x.dtype)
-
-
-def _converted(result: Any, dtype: DTypeLike | None) -> Any:
-    """The result in another dtype; beyond its range that is 0 or infinity, without a warning."""
-    if dtype is None:
-        return result
-    with np.errstate(all="ignore"):
-        return result.astype(dtype, copy=False)
-
-
-def _check_dtype(name: str, dtype: DTypeLike | None, x: Array) -> None:
-    if dtype is None:
-        return
-    try:
-        wanted = np.dtype(dtype)
-    except TypeError as error:
-        raise TypeError(f"{name}: dtype = {dtype!r}, it is not a dtype ({error})") from None
-    if wanted.kind == "c" and x.dtype.kind == "c":
-        return
-    if wanted.kind != "f" and not is_kernel_dtype(wanted):
-        raise TypeError(f"{name}: dtype = {dtype!r}, it must be floating")
-    if x.dtype.kind == "c":
-        raise TypeError(f"{name}: dtype = {dtype!r}, the result for complex input is complex")
 
 
 def _factors(argument: str, given: ArrayLike, x: Array) -> Array:
@@ -434,21 +492,13 @@ def compute_dtype(x: Array) -> type[np.floating[Any]]:
     return np.float32 if is_kernel_dtype(x.dtype) and x.dtype.itemsize < 8 else np.float64
 
 
-def _check_out(name: str, out: Any, shape: tuple[int, ...]) -> None:
-    plain = isinstance(out, ndarray) and not isinstance(out, (np.ma.MaskedArray, np.matrix))
-    if not plain or not (out.dtype.kind in "fc" or is_kernel_dtype(out.dtype)):
-        raise TypeError(f"{name}: out is a {type(out).__name__}, it must be a floating ndarray")
-    if out.shape != shape:
-        raise_shape(name, "out", out.shape, f"the result has shape {shape}")
-    if not out.flags.writeable:
-        raise ValueError(f"{name}: out is read-only")
-
-
 def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
     """All token ids in one array, and where each member's ids start in it."""
     name = "level_scores"
     if tokens is None:
         return np.arange(n_columns, dtype=np.intp), np.arange(n_columns + 1, dtype=np.intp)
+    if library_of(tokens) is not NUMPY:
+        tokens = as_array(name, "tokens", tokens)
     if not hasattr(tokens, "__iter__"):
         raise TypeError(f"{name}: tokens = {tokens!r}, it must be a list of token ids or None")
     groups = [np.atleast_1d(np.asarray(member)) for member in tokens]

@@ -1,13 +1,22 @@
 """Statistics of the softmax of a row, and sums of the parts of rows that are split."""
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from softmap import _backend, _generic
-from softmap._check import Array, as_array, as_float_array, as_kernel_array, raise_shape
+from softmap._arrays import (
+    DASK,
+    Array,
+    by_dask,
+    common_library,
+    common_library_of_peers,
+    elementwise_by_dask,
+)
+from softmap._check import as_array, as_float_array, as_kernel_array, raise_shape
 from softmap.softmax import compute_dtype, read_temperature
 
 __all__ = [
@@ -25,17 +34,17 @@ class RowStatistics:
 
     Attributes
     ----------
-    logsumexp : ndarray (...)
+    logsumexp : array (...)
         log(sum(exp(z))).
-    entropy : ndarray (...)
+    entropy : array (...)
         -sum(p log p), in nats.
-    maximum : ndarray (...)
+    maximum : array (...)
         The largest z.
-    target_log_probability : ndarray (...) or None
+    target_log_probability : array (...) or None
         log p of the target column.
-    target_rank : ndarray (...) of int64 or None
+    target_rank : array (...) of int64 or None
         1 + the number of columns with a larger z; equal logits share the better rank.
-    expectation, variance : ndarray (...) or None
+    expectation, variance : array (...) or None
         Mean and variance of the weights under p.
     """
 
@@ -82,12 +91,12 @@ def row_statistics(
     Returns
     -------
     RowStatistics
-        float32 for float16, bfloat16 and float32 input, otherwise float64.
+        Of the library of `x`; float32 for float16, bfloat16 and float32 input, otherwise float64.
 
     Raises
     ------
-    TypeError
-        For dtypes other than real numbers, and a target that is not an integer.
+    TypeError, BackendMissingError
+        As :func:`softmap.softmax`; also for complex numbers, and a target that is not an integer.
     ValueError
         For an axis, a temperature, a target or weights that do not fit the shape of `x`, and a
         single target outside the row.
@@ -108,6 +117,18 @@ def row_statistics(
     True
     """
     name = "row_statistics"
+    library = common_library(name, x=x, temperature=temperature, target=target, weights=weights)
+    if library is DASK:
+        wanted = [True] * 3 + [target is not None] * 2 + [weights is not None] * 2
+
+        def block(rows: Array, **options: Any) -> tuple[Any, ...]:
+            r = row_statistics(rows, weights=weights, n_threads=n_threads, **options)
+            return tuple(getattr(r, f.name) for f in fields(r) if getattr(r, f.name) is not None)
+
+        axes = _generic.normalize_axes(name, x, axis)
+        arguments = {"temperature": temperature, "target": target}
+        results = iter(by_dask(name, block, x, axes, [""] * sum(wanted), rows=arguments))
+        return RowStatistics(*(next(results) if given else None for given in wanted))
     a = as_kernel_array(name, "x", x)
     axes = _generic.normalize_axes(name, a, axis)
     if not axes:
@@ -121,18 +142,10 @@ def row_statistics(
         if w.shape != (n_columns,):
             raise_shape(name, "weights", w.shape, f"the rows of x have {n_columns} columns")
     columns = _targets(name, target, rows, n_columns)
-    lse, entropy, maximum, log_p, rank, mean, variance = _backend.cpu().row_statistics(
-        a, axes, t, columns, w, n_threads
-    )
-    return RowStatistics(
-        lse[()],
-        entropy[()],
-        maximum[()],
-        None if target is None else log_p[()],
-        None if target is None else rank[()],
-        None if w is None else mean[()],
-        None if w is None else variance[()],
-    )
+    results = list(_backend.cpu().row_statistics(a, axes, t, columns, w, n_threads))
+    if target is None:
+        results[3:5] = None, None
+    return RowStatistics(*(None if r is None else library.from_numpy(r, x) for r in results))
 
 
 def _targets(name: str, target: ArrayLike | None, rows: tuple[int, ...], n_columns: int) -> Array:
@@ -146,7 +159,7 @@ def _targets(name: str, target: ArrayLike | None, rows: tuple[int, ...], n_colum
         raise ValueError(f"{name}: target = {int(columns)}, the columns are 0 to {n_columns - 1}")
     if columns.ndim > 0 and columns.shape != rows:
         raise_shape(name, "target", columns.shape, f"it must be an integer or have shape {rows}")
-    return np.ascontiguousarray(columns, dtype=np.int64)
+    return np.asarray(columns, dtype=np.int64, order="C")  # ascontiguousarray makes 0-d 1-d
 
 
 def logsumexp_partial(
@@ -168,9 +181,9 @@ def logsumexp_partial(
 
     Returns
     -------
-    m : ndarray or scalar, float64
-        In [1, 2); 0 for an empty sum, NaN where a NaN was.
-    e : ndarray or scalar, float64
+    m : array or scalar, float64
+        Of the library of `x`, in [1, 2); 0 for an empty sum, NaN where a NaN was.
+    e : array or scalar, float64
         Integer; -inf for an empty sum, +inf where a +inf was.
 
     Raises
@@ -189,10 +202,17 @@ def logsumexp_partial(
     >>> float(m), float(e)
     (1.5, 3.0)
     """
-    a = as_kernel_array("logsumexp_partial", "x", x)
-    axes = _generic.normalize_axes("logsumexp_partial", a, axis)
+    name = "logsumexp_partial"
+    library = common_library(name, x=x)
+    if library is DASK:
+        axes = _generic.normalize_axes(name, x, axis)
+        function = functools.partial(logsumexp_partial, n_threads=n_threads)
+        m, e = by_dask(name, function, x, axes, ["", ""])
+        return m, e
+    a = as_kernel_array(name, "x", x)
+    axes = _generic.normalize_axes(name, a, axis)
     m, e = _backend.cpu().logsumexp_partial(a, axes, n_threads)
-    return m[()], e[()]
+    return library.from_numpy(m, x), library.from_numpy(e, x)
 
 
 def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -205,9 +225,9 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
 
     Returns
     -------
-    m, e : ndarray or scalar, float64
-        The sum, in the same form. The addition commutes; merge in a fixed order where the last bit
-        matters.
+    m, e : array or scalar, float64
+        The sum, of the library of the arguments, in the same form. The addition commutes; merge in
+        a fixed order where the last bit matters.
 
     Raises
     ------
@@ -221,7 +241,18 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
     >>> float(m), float(e)
     (1.0, 4.0)
     """
-    (m_a, e_a), (m_b, e_b) = _partial("a", a), _partial("b", b)
+    name = "merge_partials"
+    for argument, given in (("a", a), ("b", b)):
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise TypeError(f"{name}: {argument} is a {type(given).__name__}, it must be (m, e)")
+    parts = {"a[0]": a[0], "a[1]": a[1], "b[0]": b[0], "b[1]": b[1]}
+    library, like = common_library_of_peers(name, **parts)
+    if library is DASK:
+        m, e = elementwise_by_dask(lambda *p: merge_partials(p[:2], p[2:]), 2, *a, *b)
+        return m, e
+    m_a, e_a, m_b, e_b = (
+        as_float_array(name, k, part).astype(np.float64) for k, part in parts.items()
+    )
     with np.errstate(invalid="ignore"):
         top = np.maximum(e_a, e_b)
         finite = np.isfinite(top)
@@ -229,15 +260,7 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
         mantissa, exponent = np.frexp(m)  # in [1/2, 1)
         m = np.where(finite, mantissa * 2, np.where(top == np.inf, 1.0, m_a + m_b))
         e = np.where(finite, top + (exponent - 1), top)
-    return m[()], e[()]
-
-
-def _partial(name: str, given: tuple[Any, Any]) -> tuple[Array, Array]:
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise TypeError(f"merge_partials: {name} is a {type(given).__name__}, it must be (m, e)")
-    m = as_float_array("merge_partials", f"{name}[0]", given[0])
-    e = as_float_array("merge_partials", f"{name}[1]", given[1])
-    return m.astype(np.float64), e.astype(np.float64)
+    return library.from_numpy(m, like), library.from_numpy(e, like)
 
 
 def _scaled(m: Array, e: Array, top: Array, finite: Array) -> Array:
@@ -256,8 +279,8 @@ def partial_to_logsumexp(m: ArrayLike, e: ArrayLike) -> Any:
 
     Returns
     -------
-    ndarray or scalar, float64
-        -inf for an empty sum, NaN where a NaN was, +inf where a +inf was.
+    array or scalar, float64
+        Of the library of `m`; -inf for an empty sum, NaN where a NaN was, +inf where a +inf was.
 
     Raises
     ------
@@ -272,10 +295,13 @@ def partial_to_logsumexp(m: ArrayLike, e: ArrayLike) -> Any:
     >>> bool(abs(whole - softmap.logsumexp(np.arange(9.0))) < 1e-14)
     True
     """
+    library, like = common_library_of_peers("partial_to_logsumexp", m=m, e=e)
+    if library is DASK:
+        return elementwise_by_dask(partial_to_logsumexp, 1, m, e)
     mantissa = as_float_array("partial_to_logsumexp", "m", m).astype(np.float64)
     exponent = as_float_array("partial_to_logsumexp", "e", e).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.where(
             np.isfinite(exponent), exponent * np.log(2.0) + np.log(mantissa), exponent
         )
-    return np.where(np.isnan(mantissa), np.nan, result)[()]
+    return library.from_numpy(np.where(np.isnan(mantissa), np.nan, result), like)

@@ -1,0 +1,296 @@
+"""Arrays of other libraries: to NumPy without a copy where that is possible, and back.
+
+A library is known by the modules of an array's type, so that none is ever imported here.
+"""
+
+import functools
+import importlib
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Axes = tuple[int, ...]
+
+# bfloat16 where the package that gives NumPy this dtype is not needed: the bits, named.
+BFLOAT16 = np.dtype([("bfloat16", "u2")])
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """How arrays of one library are read and made."""
+
+    to_numpy: Callable[[Any], Array]
+    from_numpy: Callable[[Any, Any], Any]
+    """Makes an array from a NumPy one, beside an array of the library."""
+    on_host: Callable[[Any], bool] = lambda x: True
+
+
+def _torch_to_numpy(x: Any) -> Array:
+    torch = sys.modules["torch"]
+    if x.requires_grad:
+        if torch.is_grad_enabled():
+            raise TypeError("it requires grad, which the result would lose; call .detach() on it")
+        x = x.detach()
+    if torch.autograd.forward_ad.unpack_dual(x).tangent is not None:
+        raise TypeError("it has a forward gradient, which the result would lose")
+    x = x.resolve_conj().resolve_neg()
+    if x.dtype is torch.bfloat16:
+        bits: Array = x.view(torch.int16).numpy()
+        return bits.view(BFLOAT16)
+    result: Array = x.numpy()
+    return result
+
+
+def _torch_from_numpy(a: Any, like: Any) -> Any:
+    torch = sys.modules["torch"]
+    a = np.asarray(a)
+    if a.dtype.kind == "V":
+        return torch.from_numpy(a.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(a)
+
+
+def _jax_to_numpy(x: Any) -> Array:
+    if isinstance(x, sys.modules["jax"].core.Tracer):
+        raise TypeError("it is a tracer of jax.jit, grad or vmap; use jax.nn.softmax and its like")
+    return np.asarray(x)
+
+
+def _jax_from_numpy(a: Any, like: Any) -> Any:
+    return sys.modules["jax"].device_put(np.asarray(a), next(iter(like.devices())))
+
+
+def _jax_on_host(x: Any) -> bool:
+    traced = isinstance(x, sys.modules["jax"].core.Tracer)
+    return traced or all(device.platform == "cpu" for device in x.devices())
+
+
+def _array_api_from_numpy(a: Any, like: Any) -> Any:
+    return like.__array_namespace__().asarray(np.asarray(a), device=like.device)
+
+
+def _refuse(cure: str) -> Callable[[Any], Array]:
+    def to_numpy(x: Any) -> Array:
+        raise TypeError(f"it is a {_name_of(type(x))}; {cure}")
+
+    return to_numpy
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _scalar_if_0d(a: Any, like: Any) -> Any:
+    return a if a.ndim else a[()]
+
+
+NUMPY = Library(np.asarray, _scalar_if_0d, lambda x: not hasattr(x, "__cuda_array_interface__"))
+TORCH = Library(_torch_to_numpy, _torch_from_numpy, lambda x: bool(x.is_cpu))
+JAX = Library(_jax_to_numpy, _jax_from_numpy, _jax_on_host)
+CUPY = Library(_refuse("call cupy.asnumpy on it"), _scalar_if_0d, lambda x: False)
+DASK = Library(_refuse("call .compute() on it"), _scalar_if_0d)
+OTHER = Library(_refuse("call numpy.asarray on it"), _scalar_if_0d)
+
+_BY_MODULE = {
+    "numpy": NUMPY,
+    "torch": TORCH,
+    "jax": JAX,
+    "jaxlib": JAX,
+    "cupy": CUPY,
+    "dask.array": DASK,
+    "tensorflow": OTHER,
+    "mlx": OTHER,
+}
+
+
+@functools.cache
+def _array_api(module: str) -> Library:
+    return Library(np.from_dlpack, _array_api_from_numpy)
+
+
+@functools.lru_cache(maxsize=256)
+def _library_of_type(kind: Any) -> Library:
+    for base in kind.__mro__:
+        parts = base.__module__.split(".")
+        library = _BY_MODULE.get(parts[0]) or _BY_MODULE.get(".".join(parts[:2]))
+        if library:
+            return library
+    if hasattr(kind, "__array_namespace__"):
+        return _array_api(kind.__module__.partition(".")[0])
+    return NUMPY
+
+
+def library_of(x: Any) -> Library:
+    """The library of `x`: NumPy's for everything that is no array of another one."""
+    kind: Any = type(x)
+    return _library_of_type(kind)
+
+
+def common_library(function: str, **arguments: Any) -> Library:
+    """The library of the first argument, which is that of the others, too.
+
+    Numbers, lists and NumPy arrays go with every library.
+    """
+    (first, x), *rest = arguments.items()
+    library = library_of(x)
+    for name, y in rest:
+        other = library_of(y)
+        if other is NUMPY:
+            continue
+        if other is not library:
+            what = [f"a {_name_of(type(z))}" for z in (x, y)]
+        else:
+            what = [f"on {getattr(z, 'device', None)}" for z in (x, y)]
+        if what[0] != what[1] and (other is not library or library is not JAX):
+            raise TypeError(f"{function}: {first} is {what[0]} but {name} is {what[1]}")
+    return library
+
+
+def common_library_of_peers(function: str, **arguments: Any) -> tuple[Library, Any]:
+    """The library of arguments of which none is the first, and an array of it.
+
+    Numbers, lists and NumPy arrays go with every library.
+    """
+    ordered = sorted(arguments.items(), key=lambda item: library_of(item[1]) is NUMPY)
+    return common_library(function, **dict(ordered)), ordered[0][1]
+
+
+def announce_write(out: Any) -> None:
+    """Tell the library of `out` that its elements have changed, for its gradients' sake."""
+    if library_of(out) is TORCH and not out.is_inference():
+        sys.modules["torch"].autograd.graph.increment_version(out)
+
+
+def by_its_library(function: str, x: Any, axes: Axes, temperature: Any, keepdims: bool) -> Any:
+    """softmax, log_softmax or logsumexp of an array on a device, by the array's own library."""
+    library = library_of(x)
+    if np.ndim(temperature) > 0:
+        kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
+        if library is TORCH:
+            temperature = sys.modules["torch"].asarray(temperature, device=x.device)
+        elif library is CUPY:
+            temperature = sys.modules["cupy"].asarray(temperature)
+        temperature = temperature.reshape(kept)
+    if library is TORCH:
+        return _by_torch(function, x, axes, temperature, keepdims)
+    options = {"keepdims": keepdims} if function == "logsumexp" else {}
+    if library is JAX:
+        jax = sys.modules["jax"]
+        module = jax.scipy.special if options else jax.nn
+    else:
+        module = importlib.import_module("cupyx.scipy.special")
+    return getattr(module, function)(x / temperature, axis=axes, **options)
+
+
+def _by_torch(function: str, x: Any, axes: Axes, temperature: Any, keepdims: bool) -> Any:
+    """torch's functions take one axis: all axes are merged, as the last one."""
+    torch = sys.modules["torch"]
+    z = (x if x.is_floating_point() else x.double()) / temperature
+    last = tuple(range(-len(axes), 0))
+    z = z.movedim(axes, last)
+    rows = z.shape[: z.ndim - len(axes)]
+    result = getattr(torch, function)(z.reshape(*rows, math.prod(z.shape[len(rows) :])), -1)
+    if function != "logsumexp":
+        return result.reshape(z.shape).movedim(last, axes)
+    kept = [1 if k in axes else n for k, n in enumerate(x.shape)]
+    return result.reshape(kept) if keepdims else result
+
+
+def refuse_lazy_out(function: str, out: Any) -> None:
+    if out is not None:
+        raise TypeError(f"{function}: out is given, but the result for a Dask array is lazy")
+
+
+def by_dask(
+    name: str,
+    function: Callable[..., Any],
+    x: Any,
+    axes: Axes,
+    outputs: Sequence[str],
+    *,
+    columns: dict[str, Any] | None = None,
+    rows: dict[str, Any] | None = None,
+    keepdims: bool = False,
+    **sizes: int,
+) -> Any:
+    """Lazy results of `function` for a Dask array, block by block, with the rows along `axes`.
+
+    `columns` are arguments that broadcast to the shape of `x`, `rows` such of its shape without
+    `axes`. `outputs` names for each result the axes that it has besides those of the rows: "" for
+    none, "row" for `axes`, otherwise one of `sizes`.
+    """
+    da = sys.modules["dask.array"]
+    for k in axes:
+        if len(x.chunks[k]) > 1:
+            raise ValueError(
+                f"{name}: axis {k} is split into {len(x.chunks[k])} chunks and a row must lie in "
+                f"one; call .rechunk({{{k}: -1}}) on the array"
+            )
+    columns, rows = columns or {}, rows or {}
+    fixed = {k: v for k, v in {**columns, **rows}.items() if _is_number(v)}
+    kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
+    reduced = tuple(n for k, n in enumerate(x.shape) if k not in axes)
+    arrays = {}
+    for key, value in columns.items():
+        if key not in fixed:
+            arrays[key] = da.broadcast_to(da.asarray(value), x.shape).rechunk(x.chunks)
+    n_columns = 1 + len(arrays)
+    for key, value in rows.items():
+        if key not in fixed:
+            row = da.asarray(value)
+            if row.shape not in ((), kept, reduced):
+                rule = f"it must be a number or have shape {reduced}"
+                raise ValueError(f"{name}: {key} has shape {row.shape}, {rule}")
+            if row.ndim > 0:
+                chunks = tuple(c for k, c in enumerate(x.chunks) if k not in axes)
+                row = row.reshape(reduced).rechunk(chunks)
+            arrays[key] = row
+    last = tuple(range(-len(axes), 0))
+
+    def block(first: Array, *others: Array) -> Any:
+        return function(first, axis=last, **dict(zip(arrays, others, strict=True)), **fixed)
+
+    core = ",".join(f"row{k}" for k in axes)
+    inputs = [f"({core})"] * n_columns + ["()"] * (len(arrays) + 1 - n_columns)
+    shapes = [f"({core if output == 'row' else output})" for output in outputs]
+    places = {"row": axes, "": ()}
+    # Of one row: the dtypes of the results, and the errors that need no data.
+    row_shape = tuple(x.shape[k] for k in axes)
+    sample = [np.broadcast_to(np.ones((), a.dtype), row_shape) for a in (x, *arrays.values())]
+    sample[n_columns:] = [np.ones((), a.dtype) for a in sample[n_columns:]]
+    results = block(*sample)
+    dtypes = [a.dtype for a in results] if isinstance(results, tuple) else results.dtype
+    result = da.apply_gufunc(
+        block,
+        f"{','.join(inputs)}->{','.join(shapes)}",
+        x,
+        *arrays.values(),
+        axes=[axes] * n_columns
+        + [()] * (len(inputs) - n_columns)
+        + [places.get(output, (-1,)) for output in outputs],
+        output_dtypes=dtypes,
+        output_sizes=sizes,
+    )
+    if not keepdims:
+        return result
+    if len(outputs) == 1:
+        return da.expand_dims(result, axes)
+    return tuple(da.expand_dims(r, axes) for r in result)
+
+
+def elementwise_by_dask(function: Callable[..., Any], n_outputs: int, *arrays: Any) -> Any:
+    """Lazy results of an elementwise function, of shapes that broadcast."""
+    signature = f"{','.join(['()'] * len(arrays))}->{','.join(['()'] * n_outputs)}"
+    dtypes = float if n_outputs == 1 else (float,) * n_outputs
+    return sys.modules["dask.array"].apply_gufunc(
+        function, signature, *arrays, output_dtypes=dtypes
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return library_of(value) is not DASK and np.ndim(value) == 0
