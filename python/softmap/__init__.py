@@ -1,11 +1,12 @@
 """Logits and comparisons in, scores out.
 
-The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`), pairwise likelihoods
-(`preference`, `preference_matrix`, `log_likelihood`) and maximum a posteriori scores (`fit_many`,
-`score_against_anchors`; `Comparisons` and `fit` for labelled data).
+The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `choice_probabilities`),
+pairwise likelihoods (`preference`, `preference_matrix`, `log_likelihood`) and maximum a posteriori
+scores (`fit_many`, `score_against_anchors`; `Comparisons` and `fit` for labelled data).
 """
 
 from softmap._version import __version__
+from softmap.choices import ChoiceProbabilities, choice_probabilities
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, Finding, diagnose
 from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
@@ -27,6 +28,7 @@ from softmap.softmax_statistics import (
 __all__ = [
     "AnchorScores",
     "BackendMissingError",
+    "ChoiceProbabilities",
     "Comparisons",
     "DataWarning",
     "Diagnostics",
@@ -40,6 +42,7 @@ __all__ = [
     "RowStatistics",
     "Status",
     "__version__",
+    "choice_probabilities",
     "diagnose",
     "fit",
     "fit_many",

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
@@ -29,6 +30,7 @@ examples:
   softmap fit games.csv --first-advantage estimate --elo --anchor Boston=1500
   zcat votes.csv.gz | softmap fit - --format csv   for the next program
   softmap levels logits.csv --levels 1,2,3,4,5     score of each row of level logits
+  softmap choices answers.jsonl --choice left=A --choice right=B   from top log-probabilities
   softmap demo                                     both, on data that come with the package
 
 exit codes:
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_format(p)
 
+    _add_choices(commands.add_parser("choices", help="probabilities of choices from logprobs"))
     p = commands.add_parser("info", help="versions, backend, processor, threads")
     p.set_defaults(run=lambda _: "\n".join(f"{k}: {v}" for k, v in softmap.info().items()))
     p = commands.add_parser("demo", help="a leaderboard and image scores from data in the package")
@@ -128,6 +131,24 @@ def _add_fit(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--anchor", metavar="NAME=1000", type=_anchor, help="with --elo: the score of one item"
     )
+    _add_format(p)
+
+
+def _add_choices(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(run=_choices)
+    p.add_argument(
+        "file",
+        help="jsonl file, one answer per line: {token: logprob}, a list of {token, logprob}, or an "
+        "OpenAI completion; - for standard input",
+    )
+    p.add_argument(
+        "--choice", metavar="NAME=TOKEN", action="append", type=_choice, required=True,
+        help="a token that means the choice; repeat for more choices, and for more tokens of one",
+    )  # fmt: skip
+    p.add_argument(
+        "--position", metavar="N", type=int, default=0,
+        help="which token of a completion answers, from 0; default: %(default)s",
+    )  # fmt: skip
     _add_format(p)
 
 
@@ -258,6 +279,73 @@ def _read_levels(file: TextIO, path: str, n_levels: int) -> tuple[list[str], Flo
     return names, np.array(logits)
 
 
+def _choices(options: argparse.Namespace) -> str:
+    tokens: dict[str, list[str]] = {}
+    for name, token in options.choice:
+        tokens.setdefault(name, []).append(token)
+    with _opened(options.file) as file:
+        names, lines, rows = _read_choices(file, options.file, options.position)
+    try:
+        found = softmap.choice_probabilities(rows, tokens)
+    except (TypeError, ValueError) as error:
+        text = re.sub(
+            r"^choice_probabilities: top_logprobs\[(\d+)\]",
+            lambda m: f"choices: {options.file} line {lines[int(m[1])]}",
+            str(error),
+        )
+        raise ValueError(text) from None
+    records = []
+    for k, name in enumerate(names):
+        record: dict[str, Any] = {"name": name, "mass": found.mass[k].item()}
+        for j, choice in enumerate(found.names):
+            record[choice] = found.probabilities[k, j].item()
+            record[f"{choice}_low"] = found.lower[k, j].item()
+            record[f"{choice}_high"] = found.upper[k, j].item()
+        records.append(record)
+    if options.format in ("csv", "json"):
+        return _csv(records) if options.format == "csv" else json.dumps(_plain(records), indent=1)
+    table = [["row", "name", "mass", *(text for name in found.names for text in (name, "bounds"))]]
+    for k, record in enumerate(records):
+        cells = [str(k + 1), record["name"], f"{record['mass']:.4f}"]
+        for choice in found.names:
+            p, low, high = (record[choice + end] for end in ("", "_low", "_high"))
+            cells += ["-" if math.isnan(p) else f"{p:.4f}", f"[{low:.4f}, {high:.4f}]"]
+        table.append(cells)
+    return _markdown(table) if options.format == "md" else "\n".join(aligned(table))
+
+
+def _read_choices(file: TextIO, path: str, position: int) -> tuple[list[str], list[int], list[Any]]:
+    """Return names (line numbers where there are none), lines and rows of log-probabilities."""
+    names, lines, rows = [], [], []
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        where = f"choices: {path} line {line}"
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        name = str(line)
+        if isinstance(row, dict):
+            name = str(row.get("custom_id", row.get("id", line)))
+        for key in ("response", "body"):  # of a batch
+            row = row.get(key, row) if isinstance(row, dict) else row
+        if isinstance(row, dict) and "choices" in row:
+            try:
+                row = row["choices"][0]["logprobs"]["content"][position]["top_logprobs"]
+            except (KeyError, IndexError, TypeError):
+                what = f"choices[0].logprobs.content[{position}].top_logprobs"
+                raise ValueError(f"{where}: the completion has no {what}") from None
+        if isinstance(row, dict) and ("id" in row or "custom_id" in row):
+            row = row.get("top_logprobs", {})
+        names.append(name)
+        lines.append(line)
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"choices: {path} is empty, one line at least is needed")
+    return names, lines, rows
+
+
 def _is_number(text: str) -> bool:
     with contextlib.suppress(ValueError):
         float(text)
@@ -306,6 +394,13 @@ def _label(text: str) -> tuple[str, str]:
     if not equals or meaning not in ("left", "right", "tie"):
         raise argparse.ArgumentTypeError(f"{text!r}, must be WORD=left, WORD=right or WORD=tie")
     return word, meaning
+
+
+def _choice(text: str) -> tuple[str, str]:
+    name, equals, token = text.partition("=")
+    if not (name and equals and token):
+        raise argparse.ArgumentTypeError(f"{text!r}, must be NAME=TOKEN")
+    return name, token
 
 
 def _anchor(text: str) -> tuple[str, float]:
