@@ -18,7 +18,7 @@ import numpy as np
 
 import softmap
 from softmap import demo
-from softmap.comparisons import Floats
+from softmap._columns import Floats
 from softmap.errors import NoMaximumError
 from softmap.fit import fit
 from softmap.io import read_comparisons

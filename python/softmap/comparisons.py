@@ -2,28 +2,87 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import itertools
-import numbers
-from collections import defaultdict
+import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-_OUTCOMES: dict[Hashable, float] = {
-    **dict.fromkeys(("left", "model_a", 1), 1.0),
-    **dict.fromkeys(("right", "model_b", 0), 0.0),
-    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad", 0.5), 0.5),
-}
-KNOWN_OUTCOMES = (
-    "known are left, right, tie, model_a, model_b, tie (bothbad), both_bad, bool, 1, 0.5 and 0"
+from softmap._columns import (
+    Floats,
+    Ints,
+    read_codes,
+    read_covariates,
+    read_groups,
+    read_items,
+    read_names,
+    read_shares,
+    read_table,
+    read_weights,
+    sort_labels,
 )
-_LARGEST_WEIGHT = 1e15  # counts beyond this are no longer exact in float64
+
+_TURN = np.array([1, 0, 2])  # wins, losses, ties, seen from the other item
+_TURN_SQUARES = np.array([1, 0, 2, 3, 5, 4])
+_FACTORS = np.array([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]).T  # of the squares
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Comparisons one by one, in an order that depends on nothing but themselves.
+
+    Attributes
+    ----------
+    left, right : int64 arrays (rows,)
+    amounts : float64 array (3, rows)
+        Weight times probability of a win of the left, a loss, a tie.
+    codes : dict of name to int64 array (rows,)
+        "judges" and "clusters", where they were given: indices into `labels` of the same name.
+    labels : dict of name to sorted labels
+    covariates : dict of name to float64 array (rows,)
+    """
+
+    left: Ints
+    right: Ints
+    amounts: Floats
+    codes: dict[str, Ints]
+    labels: dict[str, tuple[Hashable, ...]]
+    covariates: dict[str, Floats]
+
+    def columns(self) -> list[NDArray[Any]]:
+        """Return all columns, the first being the most important to sort by."""
+        rest = [*self.codes.values(), *self.covariates.values()]
+        return [self.left, self.right, *self.amounts, *rest]
+
+    def take(self, index: NDArray[Any]) -> Rows:
+        """Return these rows in this order."""
+        return Rows(
+            self.left[index],
+            self.right[index],
+            self.amounts[:, index],
+            {name: column[index] for name, column in self.codes.items()},
+            self.labels,
+            {name: column[index] for name, column in self.covariates.items()},
+        )
+
+    def __post_init__(self) -> None:
+        for column in (self.amounts, *self.columns()):
+            column.flags.writeable = False
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rows):
+            return NotImplemented
+        named = (self.labels, [*self.covariates]) == (other.labels, [*other.covariates])
+        pairs = zip(self.columns(), other.columns(), strict=named)
+        return named and all(np.array_equal(a, b) for a, b in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[Rows], tuple[Any, ...]]:
+        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -44,9 +103,13 @@ class Comparisons:
         right; no pair twice. Where `ordered` is False, left < right.
     wins, losses, ties : arrays (cells,)
         How often left won, right won, nobody won: int64 counts, or float64 sums of weights.
-    squares : float64 array (3, cells) or None
+    squares : float64 array (3, cells), (6, cells) or None
         Sums of squared weights of the wins, losses and ties, which robust standard errors need.
-        None when every comparison has weight one.
+        None when every comparison has weight one. With probabilities the squares of weight times
+        probability, and three more rows: the sums of products of win and loss, win and tie, loss
+        and tie.
+    soft : bool
+        True where some outcomes are probabilities that the left won, in which ties are hidden.
     ordered : bool
         True where left was shown first (plays at home, speaks first). False where the order is
         unknown.
@@ -55,6 +118,10 @@ class Comparisons:
     skipped : tuple of (line number, reason)
         Rows of a file that `read_comparisons(..., on_bad_row="skip")` left out: rows read are
         `n_rows + len(skipped)`.
+    rows : Rows or None
+        The comparisons one by one, kept where judges, clusters or covariates were given.
+    groups : tuple of (name, Comparisons)
+        Those of each group, sorted by name, with the same items.
     """
 
     items: tuple[Hashable, ...]
@@ -65,8 +132,11 @@ class Comparisons:
     ties: NDArray[Any]
     squares: Floats | None
     ordered: bool
+    soft: bool
     n_rows: int
     skipped: tuple[tuple[int, str], ...] = ()
+    rows: Rows | None = None
+    groups: tuple[tuple[Hashable, Comparisons], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("left", "right", "wins", "losses", "ties", "squares"):
@@ -80,7 +150,12 @@ class Comparisons:
         right: Iterable[Any],
         outcome: Any = "left",
         *,
+        soft: bool = False,
         weights: Any = None,
+        judges: Any = None,
+        clusters: Any = None,
+        groups: Any = None,
+        covariates: Mapping[str, Any] | None = None,
         items: int | Sequence[Hashable] | None = None,
         labels: Mapping[Any, Any] | None = None,
     ) -> Comparisons:
@@ -94,8 +169,22 @@ class Comparisons:
         outcome : scalar or sequence (rows,), default "left"
             "left", "right" or "tie"; the arena words model_a, model_b, tie, tie (bothbad), both_bad
             (upper or lower case); a bool (left won); or 1, 0.5 (tie), 0. A scalar: for all rows.
+            Also (rows, 3) probabilities of left, tie and right, or `ChoiceProbabilities` of them.
+        soft : bool, default False
+            Whether `outcome` is the probability, from 0 to 1, that the left won: 0.5 is then no
+            tie, and such data are fitted with ties="half" only.
         weights : number or sequence (rows,), optional
             Finite, from 0 to 1e15. One each by default.
+        judges, clusters : sequences (rows,), optional
+            Who decided, and which rows depend on each other (votes of one person, answers to one
+            question): labels of any kind that sort. With clusters `fit` gives errors that are
+            robust against that.
+        groups : sequence (rows,), or mapping of name to bool array (rows,), optional
+            For `fit_groups`. A label of None puts the row into no group; in a mapping groups may
+            overlap.
+        covariates : mapping of name to numbers (rows,), optional
+            Carried for models that use them: differences, left minus right, so that their sign
+            changes where the two are exchanged.
         items : int n, or sequence of n different labels, optional
             All items, in the order wanted; items without comparisons are legal. An int stands for
             the labels 0 .. n-1. By default the labels that occur, sorted.
@@ -106,8 +195,8 @@ class Comparisons:
         ------
         ValueError
             An unknown outcome, a missing label (None, NaN), an item compared with itself, a weight
-            that is negative, NaN or infinite, different lengths, no rows, items that repeat or that
-            an index or a label is not among.
+            that is negative, NaN or infinite, probabilities out of their range, different lengths,
+            no rows, items that repeat or that an index or a label is not among.
         TypeError
             Labels that cannot be hashed or sorted, something that is not a sequence.
 
@@ -120,12 +209,12 @@ class Comparisons:
         (('a', 'b', 'c'), array([1, 0]), array([1, 0]), array([0, 1]))
         """
         where = "Comparisons.from_pairs"
-        names, left_index, right_index = _indices(where, left, right, items)
-        rows = left_index.size
-        if rows == 0:
+        names, left_index, right_index = read_items(where, left, right, items)
+        n_rows = left_index.size
+        if n_rows == 0:
             raise ValueError(f"{where}: left is empty, at least one comparison is needed")
-        if right_index.size != rows:
-            raise ValueError(f"{where}: left has {rows} rows and right has {right_index.size}")
+        if right_index.size != n_rows:
+            raise ValueError(f"{where}: left has {n_rows} rows and right has {right_index.size}")
         same = left_index == right_index
         if same.any():
             row = int(np.argmax(same))
@@ -133,14 +222,26 @@ class Comparisons:
                 f"{where}: left[{row}] = right[{row}] = {names[left_index[row]]!r}, "
                 "an item cannot be compared with itself"
             )
-        value = _outcomes(where, outcome, labels, rows)
-        counts = np.stack([value == 1.0, value == 0.0, value == 0.5]).astype(np.float64)
-        squares = None
+        amounts, kind = read_shares(where, outcome, soft, labels, n_rows)
         if weights is not None:
-            weight = _weights(where, weights, rows)
-            squares = counts * weight * weight
-            counts *= weight
-        return collect(names, left_index, right_index, counts, squares, True, rows)
+            amounts = amounts * read_weights(where, weights, n_rows)
+        given = {"judges": judges, "clusters": clusters}
+        read = {k: read_codes(where, k, v, n_rows) for k, v in given.items() if v is not None}
+        return from_rows(
+            names,
+            Rows(
+                left_index,
+                right_index,
+                amounts,
+                {name: codes for name, (codes, _) in read.items()},
+                {name: labels for name, (_, labels) in read.items()},
+                read_covariates(where, covariates or {}, n_rows),
+            ),
+            6 if kind != "hard" else 3 * (weights is not None),
+            True,
+            kind == "soft",
+            groups=[] if groups is None else read_groups(where, groups, n_rows),
+        )
 
     @classmethod
     def from_matrix(
@@ -173,9 +274,11 @@ class Comparisons:
         (array([3]), array([1]), False)
         """
         where = "Comparisons.from_matrix"
-        table = _table(where, "wins", wins)
+        table = read_table(where, "wins", wins)
         n = len(table)
-        ties = np.zeros((n, n)) if tie_counts is None else _table(where, "tie_counts", tie_counts)
+        ties = (
+            np.zeros((n, n)) if tie_counts is None else read_table(where, "tie_counts", tie_counts)
+        )
         if len(ties) != n:
             raise ValueError(f"{where}: tie_counts has shape {ties.shape} and wins {table.shape}")
         uneven = np.argwhere(ties != ties.T)
@@ -185,7 +288,7 @@ class Comparisons:
                 f"{where}: tie_counts[{i}, {j}] = {ties[i, j]:g} but tie_counts[{j}, {i}] = "
                 f"{ties[j, i]:g}, tie_counts must be symmetric"
             )
-        names = _names(where, n if items is None else items)
+        names = read_names(where, n if items is None else items)
         if len(names) != n:
             raise ValueError(
                 f"{where}: items has {len(names)} names and wins has shape {table.shape}"
@@ -198,7 +301,51 @@ class Comparisons:
         counts = counts[:, used]
         whole = bool((counts == np.floor(counts)).all() and counts.max() < 2.0**53)
         squares, n_rows = None if whole else counts, int(np.count_nonzero(counts))
-        return collect(names, i[used], j[used], counts, squares, False, n_rows)
+        return collect(names, i[used], j[used], counts, squares, False, False, n_rows)
+
+    @classmethod
+    def from_frame(
+        cls,
+        df: Any,
+        *,
+        left: str | None = None,
+        right: str | None = None,
+        outcome: str | None = None,
+        soft: bool = False,
+        weights: str | None = None,
+        judges: str | None = None,
+        clusters: str | None = None,
+        groups: str | None = None,
+        covariates: Sequence[str] = (),
+        labels: Mapping[Any, Any] | None = None,
+    ) -> Comparisons:
+        """Comparisons from a data frame: pandas, Polars or an Arrow table.
+
+        Columns are found by name as `read_comparisons` finds them, or given; the other parameters
+        are those of `read_comparisons`. A row that cannot be read is an error that names it.
+
+        Examples
+        --------
+        >>> import pandas
+        >>> df = pandas.DataFrame({"left": ["x", "y"], "right": ["y", "z"], "winner": [1, 0.5]})
+        >>> Comparisons.from_frame(df)
+        Comparisons(3 items, 2 rows, 2 pairs, ordered)
+        """
+        from softmap.io import read_frame
+
+        return read_frame(
+            df,
+            left=left,
+            right=right,
+            outcome=outcome,
+            soft=soft,
+            weights=weights,
+            judges=judges,
+            clusters=clusters,
+            groups=groups,
+            covariates=covariates,
+            labels=labels,
+        )
 
     def without_order(self) -> Comparisons:
         """The same comparisons, forgetting which item was shown first.
@@ -209,8 +356,7 @@ class Comparisons:
         >>> c.without_order()
         Comparisons(2 items, 2 rows, 1 pair, order unknown)
         """
-        cells = (self.left, self.right, self.counts, self.squares)
-        return collect(self.items, *cells, False, self.n_rows, self.skipped)
+        return self._onto(self.items, False)
 
     @property
     def counts(self) -> NDArray[Any]:
@@ -223,26 +369,161 @@ class Comparisons:
         total: int | float = self.counts.sum().item()
         return total
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to a file of NumPy's npz format (version 1 of the layout).
+
+        Items, judges, clusters and groups must be str, int, float, bool or tuples of these;
+        otherwise TypeError.
+        """
+        from softmap import exchange
+
+        exchange.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Comparisons:
+        """Read what `save` wrote, equal to it bit for bit. ValueError for another file."""
+        from softmap import exchange
+
+        return exchange.load(path)
+
+    def to_arrow(self) -> Any:
+        """Return a `pyarrow.Table`: a line per pair, or per row where rows are kept.
+
+        Columns: group (null: all comparisons), left, right, wins, losses, ties, then what there is
+        of squares, judges, clusters and covariates. Metadata hold the rest, so that `from_arrow`
+        gives back an equal object.
+        """
+        from softmap import exchange
+
+        return exchange.to_arrow(self)
+
+    @classmethod
+    def from_arrow(cls, table: Any) -> Comparisons:
+        """Return what `to_arrow` made a table of; for other tables see `from_frame`."""
+        from softmap import exchange
+
+        return exchange.from_arrow(table)
+
+    def _onto(self, items: tuple[Hashable, ...], ordered: bool) -> Comparisons:
+        """Return the same comparisons among these items, and without order if so."""
+        if items == self.items and ordered == self.ordered:
+            return self
+        place = {item: k for k, item in enumerate(items)}
+        move = np.array([place.get(item, -1) for item in self.items], dtype=np.int64)
+        groups = tuple((name, part._onto(items, ordered)) for name, part in self.groups)
+        rows = self.rows
+        if rows is not None:
+            rows = dataclasses.replace(rows, left=move[rows.left], right=move[rows.right])
+        return collect(
+            items,
+            move[self.left],
+            move[self.right],
+            self.counts,
+            self.squares,
+            ordered,
+            self.soft,
+            self.n_rows,
+            self.skipped,
+            rows,
+            groups,
+        )
+
     def __add__(self, other: Comparisons) -> Comparisons:
         if not isinstance(other, Comparisons):
             return NotImplemented
         items = self.items
         if items != other.items:
-            items = _sorted("Comparisons.__add__", set(items) | set(other.items))
-        place = {item: k for k, item in enumerate(items)}
+            items = sort_labels("Comparisons.__add__", set(items) | set(other.items))
         ordered = self.ordered and other.ordered
-        # at most two cells meet in one sum, which does not depend on their order
-        parts = (self, other) if ordered else (self.without_order(), other.without_order())
-        moves = [np.array([place[item] for item in part.items], dtype=np.int64) for part in parts]
-        left = np.concatenate([m[p.left] for m, p in zip(moves, parts, strict=True)])
-        right = np.concatenate([m[p.right] for m, p in zip(moves, parts, strict=True)])
-        counts = np.hstack([p.counts for p in parts])
+        a, b = self._onto(items, ordered), other._onto(items, ordered)
+        mine, others = dict(a.groups), dict(b.groups)
+        names = sort_labels("Comparisons.__add__", set(mine) | set(others))
+        groups = tuple(
+            (x, mine[x] + others[x] if x in mine and x in others else mine.get(x) or others[x])
+            for x in names
+        )
         squares = None
-        if any(part.squares is not None for part in parts):
-            squares = np.hstack([p.counts if p.squares is None else p.squares for p in parts])
-        n_rows = self.n_rows + other.n_rows
-        skipped = tuple(sorted(self.skipped + other.skipped))
-        return collect(items, left, right, counts, squares, ordered, n_rows, skipped)
+        width = max(a._width, b._width)
+        if width:
+            squares = np.hstack([part._squares(width) for part in (a, b)])
+        # at most two cells meet in one sum, which does not depend on their order
+        return collect(
+            items,
+            np.concatenate([a.left, b.left]),
+            np.concatenate([a.right, b.right]),
+            np.hstack([a.counts, b.counts]),
+            squares,
+            ordered,
+            self.soft or other.soft,
+            self.n_rows + other.n_rows,
+            tuple(sorted(self.skipped + other.skipped)),
+            _joined("__add__", a, b),
+            groups,
+        )
+
+    def __sub__(self, other: Comparisons) -> Comparisons:
+        """Retract comparisons that were added before: (a + b) - b has the cells of a.
+
+        The items stay. ValueError where more is retracted than there is.
+        """
+        if not isinstance(other, Comparisons):
+            return NotImplemented
+        where = "Comparisons.__sub__"
+        used = np.concatenate([other.left, other.right])
+        strange = {other.items[k] for k in np.unique(used)} - {*self.items}
+        if strange:
+            raise ValueError(f"{where}: {min(strange, key=str)!r} is not among the items")
+        if self.ordered and not other.ordered:
+            raise ValueError(f"{where}: the order is known, but not in what is retracted")
+        other = other._onto(self.items, self.ordered)
+        a = self
+        n, width = len(a.items), max(a._width, other._width)
+        key, gone = a.left * n + a.right, other.left * n + other.right
+        at = np.minimum(np.searchsorted(key, gone), max(0, key.size - 1))
+        hit = key[at] == gone if key.size else np.zeros(gone.size, dtype=bool)
+        left = np.vstack([a.counts, a._squares(width)]).astype(np.float64)
+        taken = np.zeros_like(left)
+        taken[:, at[hit]] = np.vstack([other.counts, other._squares(width)])[:, hit]
+        rest = left - taken
+        short = (rest < -1e-9 * np.maximum(left, 1.0)).any(axis=0)
+        short_other = ~hit & other.counts.any(axis=0)
+        if short.any() or short_other.any():
+            cell = int(np.argmax(short)) if short.any() else -1
+            k = key[cell] if short.any() else gone[np.argmax(short_other)]
+            pair = f"{a.items[k // n]!r} and {a.items[k % n]!r}"
+            raise ValueError(f"{where}: more comparisons of {pair} are retracted than there are")
+        # what rounding leaves of a difference of weights is nothing
+        rest[rest <= 1e-12 * left] = 0.0
+        kept = rest[:3].any(axis=0)
+        mine, others = dict(a.groups), dict(other.groups)
+        if missing := set(others) - set(mine):
+            raise ValueError(f"{where}: {min(missing, key=str)!r} is not among the groups")
+        groups = [(x, mine[x] - others[x] if x in others else mine[x]) for x in mine]
+        skipped = collections.Counter(a.skipped) - collections.Counter(other.skipped)
+        return collect(
+            a.items,
+            a.left[kept],
+            a.right[kept],
+            rest[:3, kept],
+            rest[3:, kept] if width else None,
+            a.ordered,
+            a.soft,
+            a.n_rows - other.n_rows,
+            tuple(sorted(skipped.elements())),
+            _joined("__sub__", a, other),
+            tuple((x, part) for x, part in groups if part.n_rows),
+        )
+
+    @property
+    def _width(self) -> int:
+        return 0 if self.squares is None else len(self.squares)
+
+    def _squares(self, width: int) -> Floats:
+        """Return the squares with this many rows."""
+        squares = self.counts if self.squares is None else self.squares
+        return np.vstack([squares, np.zeros((max(0, width - len(squares)), squares.shape[1]))])[
+            :width
+        ]
 
     def __radd__(self, other: object) -> Comparisons:
         return self if isinstance(other, int) and other == 0 else NotImplemented
@@ -276,19 +557,23 @@ def collect(
     counts: NDArray[Any],
     squares: Floats | None,
     ordered: bool,
+    soft: bool,
     n_rows: int,
     skipped: tuple[tuple[int, str], ...] = (),
+    rows: Rows | None = None,
+    groups: tuple[tuple[Hashable, Comparisons], ...] = (),
 ) -> Comparisons:
-    """Add up rows of counts (3, rows) (wins, losses, ties) into one cell per pair.
+    """Add up rows of counts (3, rows) (wins, losses, ties) into one cell per pair. Where `rows` are
+    given the cells are theirs.
 
-    Eight parameters: it is the only constructor, everything that is stored passes here.
+    Eleven parameters: it is the only constructor, everything that is stored passes here.
     """
-    if not ordered:  # every pair in one direction
-        swap = left > right
-        left, right = np.where(swap, right, left), np.where(swap, left, right)
-        turn = np.where(swap, np.array([[1], [0], [2]]), np.array([[0], [1], [2]]))
-        counts = np.take_along_axis(counts, turn, axis=0)
-        squares = None if squares is None else np.take_along_axis(squares, turn, axis=0)
+    if rows is not None:
+        rows = _canonical(rows, ordered)
+        left, right, counts = rows.left, rows.right, rows.amounts
+        squares = None if squares is None else _products(counts, len(squares))
+    elif not ordered:  # every pair in one direction
+        left, right, counts, squares = _one_way(left, right, counts, squares)
     n = len(items)
     key = left * n + right
     if n * n <= 4 * key.size + 65536:  # a dense table is faster than sorting
@@ -304,208 +589,125 @@ def collect(
     squared = None
     if squares is not None:
         squared = np.stack([sums(slot, row, cells.size) for row in squares])
+    place = (cells // n, cells % n)
     return Comparisons(
-        items, cells // n, cells % n, wins, losses, ties, squared, ordered, n_rows, skipped
+        items, *place, wins, losses, ties, squared, ordered, soft, n_rows, skipped, rows, groups
     )
+
+
+def from_rows(
+    items: tuple[Hashable, ...],
+    rows: Rows,
+    width: int,
+    ordered: bool,
+    soft: bool,
+    skipped: tuple[tuple[int, str], ...] = (),
+    groups: Iterable[tuple[Hashable, Ints]] = (),
+    times: Ints | None = None,
+    lines: Ints | None = None,
+) -> Comparisons:
+    """Collect rows, each so many times and standing for so many lines of input; `width` is the
+    number of rows of the squares, `groups` are the members of each group. Rows are kept where they
+    have more than counts.
+    """
+    one = np.ones(rows.left.size, dtype=np.int64)
+    n_times = one if times is None else times
+    n_lines = n_times if lines is None else lines
+
+    def part(at: Any, inner: tuple[tuple[Hashable, Comparisons], ...] = ()) -> Comparisons:
+        chosen, repeats = rows.take(at), n_times[at]
+        kept = None
+        if rows.codes or rows.covariates:
+            kept = chosen.take(np.repeat(np.arange(repeats.size), repeats))
+        counts = chosen.amounts * repeats
+        squares = _products(chosen.amounts, width) * repeats if width else None
+        cells = (chosen.left, chosen.right, counts, squares)
+        return collect(items, *cells, ordered, soft, int(n_lines[at].sum()), (), kept, inner)
+
+    whole = part(slice(None), tuple((name, part(at)) for name, at in groups))
+    return dataclasses.replace(whole, skipped=skipped)
+
+
+def _products(amounts: Floats, width: int) -> Floats:
+    squares: Floats = amounts[_FACTORS[0, :width]] * amounts[_FACTORS[1, :width]]
+    return squares
+
+
+def _one_way(
+    left: Ints, right: Ints, counts: NDArray[Any], squares: Floats | None
+) -> tuple[Ints, Ints, NDArray[Any], Floats | None]:
+    swap = left > right
+    left, right = np.where(swap, right, left), np.where(swap, left, right)
+    counts = np.where(swap, counts[_TURN], counts)
+    if squares is not None:
+        squares = np.where(swap, squares[_TURN_SQUARES[: len(squares)]], squares)
+    return left, right, counts, squares
+
+
+def _canonical(rows: Rows, ordered: bool) -> Rows:
+    if not ordered:
+        sign = np.where(rows.left > rows.right, -1.0, 1.0)
+        left, right, amounts, _ = _one_way(rows.left, rows.right, rows.amounts, None)
+        turned = {name: sign * column for name, column in rows.covariates.items()}
+        rows = Rows(left, right, amounts, rows.codes, rows.labels, turned)
+    codes, labels = {}, {}
+    for name, column in rows.codes.items():  # labels in use only
+        used, codes[name] = np.unique(column, return_inverse=True)
+        labels[name] = tuple(rows.labels[name][k] for k in used)
+    rows = dataclasses.replace(rows, codes=codes, labels=labels)
+    return rows.take(np.lexsort(rows.columns()[::-1]))
+
+
+def _joined(method: str, a: Comparisons, b: Comparisons) -> Rows | None:
+    """Return the rows of a with those of b, or without them; not yet in canonical order."""
+    x, y = a.rows, b.rows
+    if x is None and y is None:
+        return None
+    columns = [set() if part is None else {*part.codes, *part.covariates} for part in (x, y)]
+    if x is None or y is None or columns[0] != columns[1]:
+        names = ", ".join(sorted(columns[0] ^ columns[1]))
+        raise ValueError(f"Comparisons.{method}: only one side has {names}")
+    labels: dict[str, tuple[Hashable, ...]] = {}
+    mine: dict[str, Ints] = {}
+    others: dict[str, Ints] = {}
+    for name in x.codes:
+        labels[name] = sort_labels(f"Comparisons.{method}", {*x.labels[name], *y.labels[name]})
+        place = {label: k for k, label in enumerate(labels[name])}
+        for part, codes in ((x, mine), (y, others)):
+            codes[name] = np.array([place[k] for k in part.labels[name]])[part.codes[name]]
+    x, y = (
+        dataclasses.replace(part, codes=codes, labels=labels)
+        for part, codes in ((x, mine), (y, others))
+    )
+    both = Rows(
+        np.concatenate([x.left, y.left]),
+        np.concatenate([x.right, y.right]),
+        np.hstack([x.amounts, y.amounts]),
+        {name: np.concatenate([x.codes[name], y.codes[name]]) for name in x.codes},
+        labels,
+        {k: np.concatenate([x.covariates[k], y.covariates[k]]) for k in x.covariates},
+    )
+    return both if method == "__add__" else _without(both, x.left.size)
+
+
+def _without(both: Rows, n: int) -> Rows:
+    """Return the first n rows without those that follow, each taken once."""
+    table = np.vstack(both.columns())
+    order = np.lexsort((np.arange(table.shape[1]), *table[::-1]))
+    new = np.ones(order.size, dtype=bool)
+    new[1:] = (np.diff(table[:, order], axis=1) != 0).any(axis=0)
+    kind = np.empty(order.size, dtype=np.int64)
+    kind[order] = np.cumsum(new) - 1
+    taken = np.bincount(kind[n:], minlength=kind.max(initial=-1) + 1)
+    there = np.bincount(kind[:n], minlength=taken.size)
+    if (taken > there).any():
+        raise ValueError("Comparisons.__sub__: a row is retracted that is not there")
+    ordinal = np.arange(order.size) - np.flatnonzero(new)[kind[order]]  # within its kind
+    rank = np.empty(order.size, dtype=np.int64)
+    rank[order] = ordinal
+    return both.take(np.flatnonzero(rank[:n] >= taken[kind[:n]]))
 
 
 def sums(index: Ints, amounts: NDArray[Any], n: int) -> Floats:
     """Return (n,): the sum of the amounts that have each index."""
     return np.bincount(index, weights=amounts, minlength=n).astype(np.float64, copy=False)
-
-
-def outcome_table(where: str, labels: Mapping[Any, Any] | None) -> dict[Hashable, float]:
-    """Return the value (1, 0.5 or 0) of each known outcome; words are lower case and stripped."""
-    table = dict(_OUTCOMES)
-    for word, meaning in (labels or {}).items():
-        value = _OUTCOMES.get(outcome_key(meaning)) if _is_hashable(meaning) else None
-        if value is None:
-            raise ValueError(
-                f"{where}: labels[{word!r}] = {meaning!r}, must be left, right, tie, a bool, "
-                "1, 0.5 or 0"
-            )
-        table[outcome_key(word)] = value
-    return table
-
-
-def outcome_key(word: Any) -> Any:
-    return word.strip().lower() if isinstance(word, str) else word
-
-
-def _outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, rows: int) -> Floats:
-    """Return 1.0, 0.5 or 0.0 per row."""
-    table = outcome_table(where, labels)
-    scalar = outcome is None or isinstance(outcome, str | bytes | numbers.Number | np.generic)
-    values = [outcome] if scalar else _as_list(where, "outcome", outcome)
-    if not scalar and len(values) != rows:
-        raise ValueError(f"{where}: left has {rows} rows and outcome has {len(values)}")
-    if not scalar and labels is None and getattr(outcome, "dtype", None) == np.bool_:
-        return np.asarray(outcome, dtype=np.float64)
-    codes, different = _factorize(where, "outcome", values)
-    meaning = [table.get(outcome_key(word), np.nan) for word in different]
-    value = np.array(meaning, dtype=np.float64)[codes]
-    unknown = np.isnan(value)
-    if unknown.any():
-        row = int(np.argmax(unknown))
-        word = values[row]
-        place = "outcome" if scalar else f"outcome[{row}]"
-        raise ValueError(
-            f"{where}: {place} = {word!r}, {KNOWN_OUTCOMES} "
-            f"(say what another word means with labels={{{word!r}: 1}}, 1 = left won)"
-        )
-    return np.broadcast_to(value, (rows,))
-
-
-def _weights(where: str, weights: Any, rows: int) -> Floats:
-    array = np.asarray(weights)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: weights has dtype {array.dtype}, must be real numbers")
-    if array.ndim > 1 or (array.ndim == 1 and array.size != rows):
-        raise ValueError(f"{where}: left has {rows} rows and weights has shape {array.shape}")
-    weight = np.broadcast_to(array.astype(np.float64), (rows,))
-    _check_amounts(where, "weights", weight)
-    return weight
-
-
-def _table(where: str, name: str, values: Any) -> Floats:
-    """Return a square table of finite amounts with a zero diagonal."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{where}: {name} is a masked array (pass {name}.filled(0))")
-    array = np.array(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, must be real numbers")
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
-        raise ValueError(
-            f"{where}: {name} has shape {array.shape}, must be (n, n) with n at least 2"
-        )
-    table = array.astype(np.float64)
-    np.fill_diagonal(table, 0.0)
-    _check_amounts(where, name, table)
-    return table
-
-
-def _check_amounts(where: str, name: str, amounts: Floats) -> None:
-    bad = ~((amounts >= 0.0) & (amounts <= _LARGEST_WEIGHT))
-    if bad.any():
-        index = [int(k) for k in np.argwhere(bad)[0]]
-        value = float(amounts[tuple(index)])
-        rule = "cannot be negative" if value < 0 else "must be finite and at most 1e15"
-        raise ValueError(f"{where}: {name}{index} = {value!r}, {name} {rule}")
-
-
-def _indices(
-    where: str, left: Any, right: Any, items: int | Sequence[Hashable] | None
-) -> tuple[tuple[Hashable, ...], Ints, Ints]:
-    """Return the names of the items and the index of each row's left and right among them."""
-    sides = (("left", left), ("right", right))
-    if items is not None:
-        names = _names(where, items)
-        codes = [_look_up(where, side, values, names) for side, values in sides]
-        return names, codes[0], codes[1]
-    pairs = [_factorize(where, side, _as_list(where, side, values)) for side, values in sides]
-    for (side, _), (code, labels) in zip(sides, pairs, strict=True):
-        for k, label in enumerate(labels):
-            if _is_missing(label):
-                row = int(np.argmax(code == k))
-                raise ValueError(f"{where}: {side}[{row}] = {label!r}, an item needs a label")
-    names = _sorted(where, set(pairs[0][1]) | set(pairs[1][1]))
-    place = {item: k for k, item in enumerate(names)}
-    moves = [np.array([place[x] for x in labels], dtype=np.int64)[code] for code, labels in pairs]
-    return names, moves[0], moves[1]
-
-
-def _look_up(where: str, side: str, values: Any, names: tuple[Hashable, ...]) -> Ints:
-    """Return indices into names: integers are indices already, other labels are looked up."""
-    n = len(names)
-    array = values
-    if not isinstance(values, np.ndarray):
-        values = _as_list(where, side, values)
-        array = np.asarray(values if all(type(x) is int for x in values) else ["label"])
-    if (array.dtype.kind in "iu" and array.ndim == 1) or not len(values):
-        bad = (array < 0) | (array >= n)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"{where}: {side}[{row}] = {array[row]}, an index must be in 0..{n - 1}"
-            )
-        return np.array(array, dtype=np.int64)
-    values = _as_list(where, side, values)
-    place = {item: k for k, item in enumerate(names)}
-    codes, different = _factorize(where, side, values)
-    found = [-1 if _is_missing(x) else place.get(x, -1) for x in different]
-    index = np.array(found, dtype=np.int64)[codes]
-    if (index < 0).any():
-        row = int(np.argmax(index < 0))
-        raise ValueError(f"{where}: {side}[{row}] = {values[row]!r} is not among the {n} items")
-    return index
-
-
-def _names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, ...]:
-    if isinstance(items, numbers.Integral):
-        if items < 1 or isinstance(items, bool):
-            raise ValueError(f"{where}: items = {items}, must be at least 1")
-        return tuple(range(int(items)))
-    values = _as_list(where, "items", items)
-    codes, names = _factorize(where, "items", values)
-    if len(names) != len(values):
-        row = int(np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1) == 0)[0])
-        raise ValueError(
-            f"{where}: items[{row}] = {values[row]!r} is there twice, items must differ"
-        )
-    integer = [isinstance(x, int) and not isinstance(x, bool) for x in names]
-    for k, name in enumerate(names):
-        if _is_missing(name):
-            raise ValueError(f"{where}: items[{k}] = {name!r}, an item needs a label")
-        if integer[k] and name != k and where.endswith("pairs"):
-            raise ValueError(
-                f"{where}: items[{k}] = {name!r} is an integer, so integers in left and right "
-                "could be indices or names (leave items out, or use strings)"
-            )
-    return tuple(names)
-
-
-def _as_list(where: str, name: str, values: Any) -> list[Any]:
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise TypeError(f"{where}: {name} = {values!r}, must be a sequence")
-    if getattr(values, "ndim", 1) != 1:
-        raise ValueError(f"{where}: {name} has shape {values.shape}, must have one axis")  # type: ignore[attr-defined]
-    if hasattr(values, "tolist"):
-        return list(values.tolist())
-    return list(values)
-
-
-def _factorize(where: str, name: str, values: list[Any]) -> tuple[Ints, list[Any]]:
-    """Return codes and the different values, values[k] == different[codes[k]]."""
-    place: defaultdict[Any, int] = defaultdict(itertools.count().__next__)  # numbers what is new
-    try:
-        codes = np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values))
-    except TypeError:
-        row = len([*itertools.takewhile(_is_hashable, values)])
-        raise TypeError(f"{where}: {name}[{row}] = {values[row]!r} cannot be hashed") from None
-    return codes, [x.item() if isinstance(x, np.generic) else x for x in place]
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _is_missing(label: Any) -> bool:
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # a missing value that does not compare
-        return True
-
-
-def _sorted(where: str, labels: Iterable[Any]) -> tuple[Hashable, ...]:
-    labels = list(labels)
-    try:
-        return tuple(sorted(labels))
-    except TypeError:
-        kinds = " and ".join(sorted({type(label).__name__ for label in labels}))
-        raise TypeError(
-            f"{where}: labels of type {kinds} do not sort (pass items= in the order wanted)"
-        ) from None

@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from softmap.comparisons import Comparisons, Ints
+from softmap._columns import Ints
+from softmap.comparisons import Comparisons
 
 
 @dataclasses.dataclass(frozen=True)

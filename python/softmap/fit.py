@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmap._backend import cpu
-from softmap.comparisons import Comparisons, Floats, sums
+from softmap._columns import Floats
+from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import (
     Diagnostics,
     Finding,

@@ -1,17 +1,27 @@
-"""Comparisons from files."""
+"""Comparisons from files and data frames."""
 
 from __future__ import annotations
 
-import csv
+import collections
 import dataclasses
 import math
 import os
-from collections.abc import Hashable, Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from softmap.comparisons import KNOWN_OUTCOMES, Comparisons, collect, outcome_key, outcome_table
+from softmap._columns import (
+    KNOWN_OUTCOMES,
+    is_missing,
+    outcome_key,
+    outcome_table,
+    read_codes,
+    read_covariates,
+    sort_labels,
+)
+from softmap._sources import Source, csv_source, frame_source, jsonl_source, parquet_source
+from softmap.comparisons import Comparisons, Rows, from_rows
 
 # known names of columns, in lower case with every other character than a letter or digit as "_"
 _SIDES = (
@@ -26,6 +36,7 @@ _OUTCOMES = ("winner", "outcome", "result")
 _COUNTS = (("left_wins", "right_wins"), ("home_wins", "away_wins"), ("win1", "win2"))
 _TIES = ("ties", "draws")
 _WEIGHTS = ("weight", "weights")
+_FORMATS = {"jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet", "pq": "parquet"}
 _WHERE = "read_comparisons"
 
 
@@ -35,11 +46,21 @@ def read_comparisons(
     left: str | None = None,
     right: str | None = None,
     outcome: str | None = None,
+    soft: bool = False,
     weights: str | None = None,
+    judges: str | None = None,
+    clusters: str | None = None,
+    groups: str | None = None,
+    covariates: Sequence[str] = (),
     labels: Mapping[Any, Any] | None = None,
+    format: str | None = None,
     on_bad_row: str = "raise",
 ) -> Comparisons:
-    """Read comparisons from a csv file (UTF-8, comma separated, the first line names the columns).
+    """Read comparisons from a csv, jsonl or parquet file.
+
+    Csv is UTF-8, comma separated, the first line names the columns; jsonl is one object per line,
+    the first one names the columns. Csv and jsonl are read by the standard library, so that the
+    result does not depend on what is installed; parquet by DuckDB or, without it, by pyarrow.
 
     Three forms are understood; names of columns may be written in upper or lower case and with
     spaces, dots or underscores:
@@ -51,19 +72,28 @@ def read_comparisons(
     - counts: left and right as above, left_wins and right_wins (or home wins and away wins, win1
       and win2), and ties or draws if there were any: each row is that many comparisons.
 
-    A column weight or weights holds weights. Other columns are ignored.
+    A column weight or weights holds weights. Other columns are ignored unless named here.
 
     Parameters
     ----------
     path : path, or open text file
     left, right, outcome, weights : str, optional
         Names of columns, for files that name them otherwise. `left` and `right` are given together.
+    soft : bool, default False
+        Whether the outcomes are probabilities that the left won.
+    judges, clusters, groups : str, optional
+        Names of columns, as in `Comparisons.from_pairs`. An empty group is none; in jsonl and
+        parquet a list puts the row into several groups.
+    covariates : sequence of str
+        Names of columns of numbers.
     labels : mapping, optional
         Further outcome words and what they mean, as in `Comparisons.from_pairs`.
+    format : "csv", "jsonl" or "parquet", optional
+        By default what the name of the file ends with (also .ndjson and .pq), otherwise csv.
     on_bad_row : "raise" or "skip", default "raise"
         Whether a row that cannot be read stops the reading or is left out; `skipped` of the result
-        then has its line number and the reason, and rows read = n_rows + len(skipped). Empty lines
-        are no rows.
+        then has its line number (parquet: row number from 1) and the reason, and rows read =
+        n_rows + len(skipped). Empty lines are no rows.
 
     Returns
     -------
@@ -73,7 +103,9 @@ def read_comparisons(
     ------
     ValueError
         An empty file, columns that are missing, a row that cannot be read (with its line number),
-        no row that can, text that is not UTF-8, an unknown `on_bad_row`.
+        no row that can, text that is not UTF-8, an unknown `on_bad_row` or `format`.
+    BackendMissingError
+        Parquet with neither DuckDB nor pyarrow.
     OSError
         A file that cannot be opened.
 
@@ -86,113 +118,175 @@ def read_comparisons(
     """
     if on_bad_row not in ("raise", "skip"):
         raise ValueError(f"{_WHERE}: on_bad_row = {on_bad_row!r}, must be raise or skip")
-    if (left is None) != (right is None):
-        raise ValueError(f"{_WHERE}: left = {left!r} and right = {right!r}, must be given together")
-    table = outcome_table(_WHERE, labels)
-    options = {"left": left, "right": right, "outcome": outcome, "weights": weights}
-    if not isinstance(path, str | os.PathLike):
-        return _read(path, str(getattr(path, "name", "<file>")), options, table, on_bad_row)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        return _read(file, os.fspath(path), options, table, on_bad_row)
+    if format not in (None, "csv", "jsonl", "parquet"):
+        raise ValueError(f"{_WHERE}: format = {format!r}, must be csv, jsonl or parquet")
+    opened = not isinstance(path, str | os.PathLike)
+    name = str(getattr(path, "name", "<file>")) if opened else os.fspath(path)  # type: ignore[arg-type]
+    ending = name.rpartition(".")[2].lower()
+    kind = format or _FORMATS.get(ending, "csv")
+    options = _Options(
+        left, right, outcome, soft, weights, judges, clusters, groups, tuple(covariates), labels
+    )
+    if kind == "parquet":
+        if opened:
+            raise ValueError(f"{_WHERE}: {name} is an open file, parquet needs the path")
+        os.stat(path)  # type: ignore[arg-type]  # a file that is not there is an OSError
+        return _read(_WHERE, parquet_source(_WHERE, name), options, on_bad_row)
+    make = jsonl_source if kind == "jsonl" else csv_source
+    if opened:
+        return _read(_WHERE, make(_WHERE, path, name), options, on_bad_row)  # type: ignore[arg-type]
+    with open(path, newline="", encoding="utf-8-sig") as file:  # type: ignore[arg-type]
+        return _read(_WHERE, make(_WHERE, file, name), options, on_bad_row)
+
+
+def read_frame(
+    df: Any,
+    *,
+    left: str | None,
+    right: str | None,
+    outcome: str | None,
+    soft: bool,
+    weights: str | None,
+    judges: str | None,
+    clusters: str | None,
+    groups: str | None,
+    covariates: Sequence[str],
+    labels: Mapping[Any, Any] | None,
+) -> Comparisons:
+    """`Comparisons.from_frame`."""
+    where = "Comparisons.from_frame"
+    options = _Options(
+        left, right, outcome, soft, weights, judges, clusters, groups, tuple(covariates), labels
+    )
+    return _read(where, frame_source(where, df, "df"), options, "raise")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """What the caller says about the columns."""
+
+    left: str | None
+    right: str | None
+    outcome: str | None
+    soft: bool
+    weights: str | None
+    judges: str | None
+    clusters: str | None
+    groups: str | None
+    covariates: tuple[str, ...]
+    labels: Mapping[Any, Any] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Columns:
     """Positions of the columns in a row."""
 
-    width: int
     left: int
     right: int
     outcome: int | None
     counts: tuple[int, ...]  # of wins, losses and perhaps ties, where there is no outcome
     weights: int | None
     ordered: bool
+    soft: bool
+    groups: int | None
+    codes: dict[str, int]  # judges and clusters
+    covariates: dict[str, int]
+
+    def used(self) -> list[int]:
+        places = (self.left, self.right, self.outcome, self.weights, self.groups, *self.counts)
+        named = (*self.codes.values(), *self.covariates.values())
+        return sorted({k for k in (*places, *named) if k is not None})
 
 
-def _read(
-    file: TextIO,
-    name: str,
-    options: dict[str, str | None],
-    table: dict[Hashable, float],
-    on_bad_row: str,
-) -> Comparisons:
-    reader = csv.reader(file, strict=True)
-    rows = _numbered(reader, name)
-    _, header = next(rows, (0, None))
-    if header is None:
-        raise ValueError(f"{_WHERE}: {name} is empty, the first line must name the columns")
-    columns = _find_columns(name, header, options)
-    place: dict[str, int] = {}
-    left, right, values, skipped = [], [], [], []
-    for line, row in rows:
+def _read(where: str, source: Source, options: _Options, on_bad_row: str) -> Comparisons:
+    if (options.left is None) != (options.right is None):
+        raise ValueError(
+            f"{where}: left = {options.left!r} and right = {options.right!r}, "
+            "must be given together"
+        )
+    table = outcome_table(where, options.labels)
+    columns = _find_columns(where, source, options)
+    parsed, times, skipped = [], [], []
+    for key, row, n in source.rows(columns.used()):
         try:
-            if isinstance(row, csv.Error):
-                raise ValueError(f"{row}")
-            i, j, *amounts = _parse(row, columns, table)
+            if isinstance(row, ValueError):
+                raise row
+            parsed.append(_parse(row, columns, table))
+            times.append(n)
         except ValueError as error:
+            lines = source.lines(key, row)
             if on_bad_row == "raise":
                 cure = "mend it, or leave such rows out with on_bad_row='skip'"
-                raise ValueError(f"{_WHERE}: {name} line {line}: {error} ({cure})") from None
-            skipped.append((line, str(error)))
-            continue
-        left.append(place.setdefault(i, len(place)))
-        right.append(place.setdefault(j, len(place)))
-        values.append(amounts)
-    if not values:
-        first = f", the first: line {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+                cure = f" ({cure})" if where == _WHERE else ""
+                place = f"{source.name} {source.line} {lines[0]}"
+                raise ValueError(f"{where}: {place}: {error}{cure}") from None
+            skipped += [(line, str(error)) for line in lines]
+    skipped.sort()
+    if not parsed:
+        first = f", the first: {source.line} {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         n = len(skipped)
-        raise ValueError(f"{_WHERE}: {name} has no row that could be read ({n} skipped{first})")
-    items = tuple(sorted(place))
-    rank = {item: k for k, item in enumerate(items)}
-    move = np.array([rank[item] for item in place])
-    *counts, weight = np.array(values, dtype=np.float64).T
-    squares = None if columns.weights is None else np.stack(counts) * weight**2
-    return collect(
-        items,
-        move[np.array(left)],
-        move[np.array(right)],
-        np.stack(counts) * weight,
-        squares,
-        columns.ordered,
-        len(values),
-        tuple(skipped),
+        raise ValueError(
+            f"{where}: {source.name} has no row that could be read ({n} skipped{first})"
+        )
+    return _build(where, columns, parsed, np.array(times), tuple(skipped))
+
+
+def _build(
+    where: str,
+    columns: _Columns,
+    parsed: list[_Parsed],
+    times: Any,
+    skipped: tuple[tuple[int, str], ...],
+) -> Comparisons:
+    items = sort_labels(where, {x for row in parsed for x in (row.left, row.right)})
+    place = {item: k for k, item in enumerate(items)}
+    n = len(parsed)
+    left = np.array([place[row.left] for row in parsed])
+    right = np.array([place[row.right] for row in parsed])
+    shares = np.array([row.shares for row in parsed], dtype=np.float64)
+    weight = np.array([row.weight for row in parsed])
+    codes = {}
+    for k, name in enumerate(columns.codes):
+        codes[name] = read_codes(where, name, [row.codes[k] for row in parsed], n)
+    given = {name: [r.covariates[k] for r in parsed] for k, name in enumerate(columns.covariates)}
+    rows = Rows(
+        left,
+        right,
+        shares.T * weight,
+        {name: found for name, (found, _) in codes.items()},
+        {name: labels for name, (_, labels) in codes.items()},
+        read_covariates(where, given, n),
     )
+    members = collections.defaultdict(list)
+    for k, row in enumerate(parsed):
+        for group in dict.fromkeys(row.groups):
+            members[group].append(k)
+    groups = [(name, np.array(members[name])) for name in sort_labels(where, members)]
+    width = 6 if columns.soft else 3 * (columns.weights is not None)
+    lines = times
+    if columns.counts:  # so many wins, losses and ties, each of this weight
+        rows = dataclasses.replace(
+            rows.take(np.repeat(np.arange(n), 3)),
+            amounts=np.tile(np.eye(3), n) * np.repeat(weight, 3),
+        )
+        lines = np.outer(times, [1, 0, 0]).ravel()
+        times = (shares.astype(np.int64) * times[:, None]).ravel()
+        groups = [(name, (3 * at[:, None] + np.arange(3)).ravel()) for name, at in groups]
+    state = (width, columns.ordered, columns.soft, skipped)
+    return from_rows(items, rows, *state, groups=groups, times=times, lines=lines)
 
 
-def _numbered(reader: Any, name: str) -> Iterator[tuple[int, Any]]:
-    """Yield (line number, row or csv.Error), without empty lines."""
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield reader.line_num, error
-            continue
-        except UnicodeDecodeError as error:
-            byte = f"{error.object[error.start]:#04x}"
-            raise ValueError(
-                f"{_WHERE}: {name} after line {reader.line_num}: byte {byte} is not UTF-8 "
-                "(save the file as UTF-8)"
-            ) from None
-        if isinstance(row, list) and any(cell.strip() for cell in row):
-            yield reader.line_num, row
-
-
-def _find_columns(name: str, first: Any, options: dict[str, str | None]) -> _Columns:
-    if isinstance(first, csv.Error):
-        raise ValueError(f"{_WHERE}: {name} line 1: {first}")
-    header: list[str] = [cell.lstrip("\ufeff").strip() for cell in first]
+def _find_columns(where: str, source: Source, options: _Options) -> _Columns:
+    header, name = source.header, source.name
     plain = ["".join(c if c.isalnum() else "_" for c in cell.lower()) for cell in header]
 
-    def given(option: str) -> int | None:
+    def given(option: str, wanted: str | None) -> int | None:
         """Return the place of the column that the option names."""
-        wanted = options[option]
         if wanted is None:
             return None
         if wanted not in header:
             found = ", ".join(header)
-            raise ValueError(f"{_WHERE}: {option} = {wanted!r} is not in {name} (found: {found})")
+            raise ValueError(f"{where}: {option} = {wanted!r} is not in {name} (found: {found})")
         return header.index(wanted)
 
     def known(*groups: tuple[str, ...]) -> tuple[int, ...]:
@@ -204,45 +298,69 @@ def _find_columns(name: str, first: Any, options: dict[str, str | None]) -> _Col
 
     def missing(what: str, option: str) -> ValueError:
         found = f"found: {', '.join(header)}; name it with {option}"
-        return ValueError(f"{_WHERE}: {name} has no column for {what} ({found})")
+        return ValueError(f"{where}: {name} has no column for {what} ({found})")
 
-    weights = given("weights")
+    weights = given("weights", options.weights)
     if weights is None:
         weights = next(iter(known(*((word,) for word in _WEIGHTS))), None)
-    left, right, outcome = given("left"), given("right"), given("outcome")
-    width = len(header)
+    left, right = given("left", options.left), given("right", options.right)
+    outcome = given("outcome", options.outcome)
+    counts: tuple[int, ...] = ()
+    ordered = True
+    decided = known(("winner", "loser"))
     if left is None or right is None:
         sides = known(*_SIDES)
-        decided = known(("winner", "loser"))
         if not sides and decided and outcome is None:
-            return _Columns(width, decided[0], decided[1], None, (), weights, False)
+            sides, ordered = decided, False
         if not sides:
             raise missing("the two items", "left= and right=")
         left, right = sides
-    counts: tuple[int, ...] = ()
-    if outcome is None:
+    if ordered and outcome is None:
         outcome = next(iter(known(*((word,) for word in _OUTCOMES))), None)
         counts = known(*_COUNTS)
         if outcome is not None and counts:
             raise ValueError(
-                f"{_WHERE}: {name} has both outcomes ({header[outcome]}) and counts "
+                f"{where}: {name} has both outcomes ({header[outcome]}) and counts "
                 f"({header[counts[0]]}), one is needed (name the outcome with outcome=)"
             )
         counts += known(*((word,) for word in _TIES)) if counts else ()
-    if outcome is None and not counts:
-        raise missing("the outcome", "outcome=")
-    return _Columns(width, left, right, outcome, counts, weights, True)
+        if outcome is None and not counts:
+            raise missing("the outcome", "outcome=")
+    if options.soft and outcome is None:
+        raise missing("the probability that the left won", "outcome=")
+    codes = {"judges": options.judges, "clusters": options.clusters}
+    places = {word: given(word, wanted) for word, wanted in codes.items()}
+    wanted = {word: given("covariates", word) for word in options.covariates}
+    return _Columns(
+        left,
+        right,
+        outcome,
+        counts,
+        weights,
+        ordered,
+        options.soft,
+        given("groups", options.groups),
+        {word: place for word, place in places.items() if place is not None},
+        {word: place for word, place in wanted.items() if place is not None},
+    )
 
 
-def _parse(
-    row: list[str], columns: _Columns, table: dict[Hashable, float]
-) -> tuple[str, str, float, float, float, float]:
-    """Return (left, right, wins, losses, ties, weight); ValueError says what is wrong."""
-    if len(row) != columns.width:
-        raise ValueError(f"{len(row)} fields, must be {columns.width}")
-    left, right = row[columns.left].strip(), row[columns.right].strip()
-    if not left or not right:
-        raise ValueError(f"the name of the {'right' if left else 'left'} item is empty")
+class _Parsed(NamedTuple):
+    """One row."""
+
+    left: Hashable
+    right: Hashable
+    shares: tuple[float, float, float]  # of wins, losses, ties; or their counts
+    weight: float
+    groups: list[Hashable]
+    codes: list[Hashable]
+    covariates: list[float]
+
+
+def _parse(row: Sequence[Any], columns: _Columns, table: dict[Hashable, float]) -> _Parsed:
+    """Return what the row says; ValueError says what is wrong."""
+    left = _label(row[columns.left], "name of the left item")
+    right = _label(row[columns.right], "name of the right item")
     if left == right:
         raise ValueError(f"{left!r} is compared with itself")
     weight = 1.0
@@ -250,28 +368,65 @@ def _parse(
         weight = _number(row[columns.weights])
         if not 0.0 <= weight <= 1e15:
             raise ValueError(f"weight = {row[columns.weights]!r}, must be a number from 0 to 1e15")
+    group = "" if columns.groups is None else row[columns.groups]
+    group = group if isinstance(group, list | tuple) else [group]
+    covariates = []
+    for name, k in columns.covariates.items():
+        covariates.append(_number(row[k]))
+        if not math.isfinite(covariates[-1]):
+            raise ValueError(f"{name} = {row[k]!r}, must be a finite number")
+    return _Parsed(
+        left,
+        right,
+        _shares(row, columns, table),
+        weight,
+        [_label(x, "group") for x in group if not (is_missing(x) or x == "")],
+        [_label(row[k], name.removesuffix("s")) for name, k in columns.codes.items()],
+        covariates,
+    )
+
+
+def _shares(
+    row: Sequence[Any], columns: _Columns, table: dict[Hashable, float]
+) -> tuple[float, float, float]:
     if columns.counts:
         counts = [_number(row[k]) for k in columns.counts]
         for k, count in zip(columns.counts, counts, strict=True):
             if not (0.0 <= count < 2.0**53 and count == int(count)):
                 raise ValueError(f"count = {row[k]!r}, must be a whole number, at least 0")
         wins, losses, ties = (*counts, 0.0)[:3]
-        return left, right, wins, losses, ties, weight
+        return wins, losses, ties
     if columns.outcome is None:
-        return left, right, 1.0, 0.0, 0.0, weight
+        return 1.0, 0.0, 0.0
     word = row[columns.outcome]
-    value = table.get(outcome_key(word))
+    if columns.soft:
+        p = _number(word)
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"outcome = {word!r}, must be a probability from 0 to 1")
+        return p, 1.0 - p, 0.0
+    value = None
+    if isinstance(word, Hashable):
+        value = table.get(outcome_key(word))
     if value is None:
         value = table.get(_number(word))
     if value is None:
         cure = f"say what another word means with labels={{{word!r}: 1}}, 1 = left won"
         raise ValueError(f"outcome = {word!r}, {KNOWN_OUTCOMES}; {cure}")
-    return left, right, float(value == 1.0), float(value == 0.0), float(value == 0.5), weight
+    return float(value == 1.0), float(value == 0.0), float(value == 0.5)
 
 
-def _number(text: str) -> float:
+def _label(value: Any, what: str) -> Hashable:
+    label = value.strip() if isinstance(value, str) else value
+    if is_missing(label) or label == "":
+        raise ValueError(f"the {what} is empty")
+    if isinstance(label, str | int | float):
+        return label
+    raise ValueError(f"the {what} is {label!r}, must be text or a number")
+
+
+def _number(value: Any) -> float:
     """Return the number, or NaN."""
     try:
-        return float(text)
-    except ValueError:
+        return float(value)
+    except (TypeError, ValueError):
         return math.nan

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softmap._backend import cpu
-from softmap.comparisons import Floats, Ints
+from softmap._columns import Floats, Ints
 from softmap.diagnostics import Diagnostics, listed
 
 # Elo's units: 400 points are odds of 10 : 1; in his original normal model performances have a

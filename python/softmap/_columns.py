@@ -1,0 +1,353 @@
+"""Reading the columns of paired comparisons: labels, outcomes, amounts."""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softmap.choices import ChoiceProbabilities
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_OUTCOMES: dict[Hashable, float] = {
+    **dict.fromkeys(("left", "model_a", 1), 1.0),
+    **dict.fromkeys(("right", "model_b", 0), 0.0),
+    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad", 0.5), 0.5),
+}
+KNOWN_OUTCOMES = (
+    "known are left, right, tie, model_a, model_b, tie (bothbad), both_bad, bool, 1, 0.5 and 0"
+)
+_LARGEST_WEIGHT = 1e15  # counts beyond this are no longer exact in float64
+
+
+def outcome_table(where: str, labels: Mapping[Any, Any] | None) -> dict[Hashable, float]:
+    """Return the value (1, 0.5 or 0) of each known outcome; words are lower case and stripped."""
+    table = dict(_OUTCOMES)
+    for word, meaning in (labels or {}).items():
+        value = _OUTCOMES.get(outcome_key(meaning)) if _is_hashable(meaning) else None
+        if value is None:
+            raise ValueError(
+                f"{where}: labels[{word!r}] = {meaning!r}, must be left, right, tie, a bool, "
+                "1, 0.5 or 0"
+            )
+        table[outcome_key(word)] = value
+    return table
+
+
+def outcome_key(word: Any) -> Any:
+    return word.strip().lower() if isinstance(word, str) else word
+
+
+def read_shares(
+    where: str, outcome: Any, soft: bool, labels: Mapping[Any, Any] | None, rows: int
+) -> tuple[Floats, str]:
+    """Return (3, rows), the share of each row that is a win of the left, a loss, a tie, and its
+    kind: "hard", "soft" (the probability that the left won) or "three" (probabilities of all).
+    """
+    if isinstance(outcome, ChoiceProbabilities):
+        return _choices(where, outcome, labels, rows)
+    nested = isinstance(outcome, list | tuple) and outcome and hasattr(outcome[0], "__len__")
+    nested = nested and not isinstance(outcome[0], str | bytes)
+    if nested or getattr(outcome, "ndim", 1) == 2:
+        p = _real(where, "outcome", outcome)
+        if p.shape != (rows, 3):
+            rule = f"must be ({rows}, 3), the probabilities of left, tie and right"
+            raise ValueError(f"{where}: outcome has shape {p.shape}, {rule}")
+        return _normalised(where, p.T[[0, 2, 1]]), "three"
+    if not soft:
+        value = read_outcomes(where, outcome, labels, rows)
+        return np.stack([value == 1.0, value == 0.0, value == 0.5]).astype(np.float64), "hard"
+    p = _real(where, "outcome", outcome)
+    if p.ndim > 1 or (p.ndim == 1 and p.size != rows):
+        raise ValueError(f"{where}: left has {rows} rows and outcome has shape {p.shape}")
+    p = np.broadcast_to(p, (rows,))
+    bad = ~((p >= 0.0) & (p <= 1.0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{where}: outcome[{row}] = {p[row]}, a probability is from 0 to 1")
+    return np.stack([p, 1.0 - p, np.zeros(rows)]), "soft"
+
+
+def _choices(
+    where: str, found: ChoiceProbabilities, labels: Mapping[Any, Any] | None, rows: int
+) -> tuple[Floats, str]:
+    table = outcome_table(where, labels)
+    values = [table.get(outcome_key(name)) for name in found.names]
+    if None in values or len(set(values)) != len(values) or not {0.0, 1.0} <= {*values}:
+        raise ValueError(
+            f"{where}: outcome has the choices {', '.join(found.names)}, must be left and right, "
+            "perhaps tie (say what another name means with labels=)"
+        )
+    if len(found.mass) != rows:
+        raise ValueError(f"{where}: left has {rows} rows and outcome has {len(found.mass)}")
+    p = np.zeros((3, rows))
+    for column, value in enumerate(values):
+        p[(1.0, 0.0, 0.5).index(value)] = found.probabilities[:, column]
+    return _normalised(where, p), "soft" if 0.5 not in values else "three"
+
+
+def _normalised(where: str, p: Floats) -> Floats:
+    total = p.sum(axis=0)
+    bad = ~((p >= 0.0).all(axis=0) & (np.abs(total - 1.0) <= 1e-6))
+    if bad.any():
+        row = int(np.argmax(bad))
+        shown = ", ".join(f"{x:.6g}" for x in p[[0, 2, 1], row])
+        raise ValueError(
+            f"{where}: outcome[{row}] = ({shown}), probabilities of left, tie and right cannot be "
+            "negative and add up to 1"
+        )
+    shares: Floats = p / total
+    return shares
+
+
+def read_codes(where: str, name: str, values: Any, rows: int) -> tuple[Ints, tuple[Any, ...]]:
+    """Return the codes (rows,) and the sorted labels of a column in which none may be missing."""
+    values = _as_list(where, name, values)
+    if len(values) != rows:
+        raise ValueError(f"{where}: left has {rows} rows and {name} has {len(values)}")
+    codes, different = _factorize(where, name, values)
+    for k, label in enumerate(different):
+        if is_missing(label):
+            row = int(np.argmax(codes == k))
+            raise ValueError(f"{where}: {name}[{row}] = {label!r}, every row needs one")
+    names = sort_labels(where, different)
+    place = {label: k for k, label in enumerate(names)}
+    return np.array([place[x] for x in different], dtype=np.int64)[codes], names
+
+
+def read_covariates(where: str, covariates: Mapping[str, Any], rows: int) -> dict[str, Floats]:
+    if not isinstance(covariates, Mapping):
+        kind = type(covariates).__name__
+        raise TypeError(f"{where}: covariates is a {kind}, must be a mapping of name to numbers")
+    columns = {}
+    for name in sorted(covariates):
+        x = _real(where, f"covariates[{name!r}]", covariates[name])
+        if x.shape != (rows,):
+            raise ValueError(f"{where}: left has {rows} rows and {name} has shape {x.shape}")
+        if not np.isfinite(x).all():
+            row = int(np.argmin(np.isfinite(x)))
+            raise ValueError(f"{where}: covariates[{name!r}][{row}] = {x[row]}, must be finite")
+        columns[name] = x
+    return columns
+
+
+def read_groups(where: str, groups: Any, rows: int) -> list[tuple[Hashable, Ints]]:
+    """Return the rows of each group, sorted by its name."""
+    members: dict[Hashable, Any] = {}
+    if isinstance(groups, Mapping):
+        for name, chosen in groups.items():
+            mask = np.asarray(chosen)
+            if mask.dtype != np.bool_ or mask.shape != (rows,):
+                raise ValueError(
+                    f"{where}: groups[{name!r}] has dtype {mask.dtype} and shape {mask.shape}, "
+                    f"must be bool, ({rows},)"
+                )
+            members[name] = np.flatnonzero(mask)
+    else:
+        values = _as_list(where, "groups", groups)
+        if len(values) != rows:
+            raise ValueError(f"{where}: left has {rows} rows and groups has {len(values)}")
+        codes, names = _factorize(where, "groups", values)
+        order = np.argsort(codes, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        members = dict(zip(names, parts, strict=True))
+    present = [name for name in members if not is_missing(name) and members[name].size]
+    return [(name, members[name]) for name in sort_labels(where, present)]
+
+
+def _real(where: str, name: str, values: Any) -> Floats:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{where}: {name} is a masked array (leave masked rows out)")
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{where}: {name} has rows of different lengths") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, must be real numbers")
+    return array.astype(np.float64)
+
+
+def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, rows: int) -> Floats:
+    """Return 1.0, 0.5 or 0.0 per row."""
+    table = outcome_table(where, labels)
+    scalar = outcome is None or isinstance(outcome, str | bytes | numbers.Number | np.generic)
+    values = [outcome] if scalar else _as_list(where, "outcome", outcome)
+    if not scalar and len(values) != rows:
+        raise ValueError(f"{where}: left has {rows} rows and outcome has {len(values)}")
+    if not scalar and labels is None and getattr(outcome, "dtype", None) == np.bool_:
+        return np.asarray(outcome, dtype=np.float64)
+    codes, different = _factorize(where, "outcome", values)
+    meaning = [table.get(outcome_key(word), np.nan) for word in different]
+    value = np.array(meaning, dtype=np.float64)[codes]
+    unknown = np.isnan(value)
+    if unknown.any():
+        row = int(np.argmax(unknown))
+        word = values[row]
+        place = "outcome" if scalar else f"outcome[{row}]"
+        raise ValueError(
+            f"{where}: {place} = {word!r}, {KNOWN_OUTCOMES} "
+            f"(say what another word means with labels={{{word!r}: 1}}, 1 = left won)"
+        )
+    return np.broadcast_to(value, (rows,))
+
+
+def read_weights(where: str, weights: Any, rows: int) -> Floats:
+    array = np.asarray(weights)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{where}: weights has dtype {array.dtype}, must be real numbers")
+    if array.ndim > 1 or (array.ndim == 1 and array.size != rows):
+        raise ValueError(f"{where}: left has {rows} rows and weights has shape {array.shape}")
+    weight = np.broadcast_to(array.astype(np.float64), (rows,))
+    _check_amounts(where, "weights", weight)
+    return weight
+
+
+def read_table(where: str, name: str, values: Any) -> Floats:
+    """Return a square table of finite amounts with a zero diagonal."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{where}: {name} is a masked array (pass {name}.filled(0))")
+    array = np.array(values)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, must be real numbers")
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
+        raise ValueError(
+            f"{where}: {name} has shape {array.shape}, must be (n, n) with n at least 2"
+        )
+    table = array.astype(np.float64)
+    np.fill_diagonal(table, 0.0)
+    _check_amounts(where, name, table)
+    return table
+
+
+def _check_amounts(where: str, name: str, amounts: Floats) -> None:
+    bad = ~((amounts >= 0.0) & (amounts <= _LARGEST_WEIGHT))
+    if bad.any():
+        index = [int(k) for k in np.argwhere(bad)[0]]
+        value = float(amounts[tuple(index)])
+        rule = "cannot be negative" if value < 0 else "must be finite and at most 1e15"
+        raise ValueError(f"{where}: {name}{index} = {value!r}, {name} {rule}")
+
+
+def read_items(
+    where: str, left: Any, right: Any, items: int | Sequence[Hashable] | None
+) -> tuple[tuple[Hashable, ...], Ints, Ints]:
+    """Return the names of the items and the index of each row's left and right among them."""
+    sides = (("left", left), ("right", right))
+    if items is not None:
+        names = read_names(where, items)
+        codes = [_look_up(where, side, values, names) for side, values in sides]
+        return names, codes[0], codes[1]
+    pairs = [_factorize(where, side, _as_list(where, side, values)) for side, values in sides]
+    for (side, _), (code, labels) in zip(sides, pairs, strict=True):
+        for k, label in enumerate(labels):
+            if is_missing(label):
+                row = int(np.argmax(code == k))
+                raise ValueError(f"{where}: {side}[{row}] = {label!r}, an item needs a label")
+    names = sort_labels(where, set(pairs[0][1]) | set(pairs[1][1]))
+    place = {item: k for k, item in enumerate(names)}
+    moves = [np.array([place[x] for x in labels], dtype=np.int64)[code] for code, labels in pairs]
+    return names, moves[0], moves[1]
+
+
+def _look_up(where: str, side: str, values: Any, names: tuple[Hashable, ...]) -> Ints:
+    """Return indices into names: integers are indices already, other labels are looked up."""
+    n = len(names)
+    array = values
+    if not isinstance(values, np.ndarray):
+        values = _as_list(where, side, values)
+        array = np.asarray(values if all(type(x) is int for x in values) else ["label"])
+    if (array.dtype.kind in "iu" and array.ndim == 1) or not len(values):
+        bad = (array < 0) | (array >= n)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"{where}: {side}[{row}] = {array[row]}, an index must be in 0..{n - 1}"
+            )
+        return np.array(array, dtype=np.int64)
+    values = _as_list(where, side, values)
+    place = {item: k for k, item in enumerate(names)}
+    codes, different = _factorize(where, side, values)
+    found = [-1 if is_missing(x) else place.get(x, -1) for x in different]
+    index = np.array(found, dtype=np.int64)[codes]
+    if (index < 0).any():
+        row = int(np.argmax(index < 0))
+        raise ValueError(f"{where}: {side}[{row}] = {values[row]!r} is not among the {n} items")
+    return index
+
+
+def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, ...]:
+    if isinstance(items, numbers.Integral):
+        if items < 1 or isinstance(items, bool):
+            raise ValueError(f"{where}: items = {items}, must be at least 1")
+        return tuple(range(int(items)))
+    values = _as_list(where, "items", items)
+    codes, names = _factorize(where, "items", values)
+    if len(names) != len(values):
+        row = int(np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1) == 0)[0])
+        raise ValueError(
+            f"{where}: items[{row}] = {values[row]!r} is there twice, items must differ"
+        )
+    integer = [isinstance(x, int) and not isinstance(x, bool) for x in names]
+    for k, name in enumerate(names):
+        if is_missing(name):
+            raise ValueError(f"{where}: items[{k}] = {name!r}, an item needs a label")
+        if integer[k] and name != k and where.endswith("pairs"):
+            raise ValueError(
+                f"{where}: items[{k}] = {name!r} is an integer, so integers in left and right "
+                "could be indices or names (leave items out, or use strings)"
+            )
+    return tuple(names)
+
+
+def _as_list(where: str, name: str, values: Any) -> list[Any]:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise TypeError(f"{where}: {name} = {values!r}, must be a sequence")
+    if getattr(values, "ndim", 1) != 1:
+        raise ValueError(f"{where}: {name} has shape {values.shape}, must have one axis")  # type: ignore[attr-defined]
+    if hasattr(values, "tolist"):
+        return list(values.tolist())
+    return list(values)
+
+
+def _factorize(where: str, name: str, values: list[Any]) -> tuple[Ints, list[Any]]:
+    """Return codes and the different values, values[k] == different[codes[k]]."""
+    place: defaultdict[Any, int] = defaultdict(itertools.count().__next__)  # numbers what is new
+    try:
+        codes = np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values))
+    except TypeError:
+        row = len([*itertools.takewhile(_is_hashable, values)])
+        raise TypeError(f"{where}: {name}[{row}] = {values[row]!r} cannot be hashed") from None
+    return codes, [x.item() if isinstance(x, np.generic) else x for x in place]
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # a missing value that does not compare
+        return True
+
+
+def sort_labels(where: str, labels: Iterable[Any]) -> tuple[Hashable, ...]:
+    labels = list(labels)
+    try:
+        return tuple(sorted(labels))
+    except TypeError:
+        kinds = " and ".join(sorted({type(label).__name__ for label in labels}))
+        raise TypeError(
+            f"{where}: labels of type {kinds} do not sort (pass items= in the order wanted)"
+        ) from None
