@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import softmap
 from softmap import cli
 from softmap.demo import BASEBALL, LEVELS, baseball

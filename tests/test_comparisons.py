@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from softmap.comparisons import Comparisons
 
 NAMES = "abcdef"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import (
     Finding,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from softmap.comparisons import Comparisons
 from softmap.demo import BASEBALL, baseball
 from softmap.errors import DataWarning, NoMaximumError

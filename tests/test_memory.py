@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import softmap
 
 LARGE = np.zeros((512, 1024))  # 4 MiB

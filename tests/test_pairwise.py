@@ -5,9 +5,10 @@ import functools
 import mpmath as mp
 import numpy as np
 import pytest
-import softmap
 from hypothesis import given
 from hypothesis import strategies as st
+
+import softmap
 from ops import pairwise as ops
 from ops.pairwise import CASES, DOMAINS, DTYPES, LINKS, make_differences, random_problem
 from softmap import _backend

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+
 import softmap
 from ops.pairwise import DTYPES, LINKS, random_problem
 from softmap import _backend
