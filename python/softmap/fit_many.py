@@ -362,9 +362,11 @@ def _tables(function: str, name: str, x: object) -> tuple[Array, int, np.dtype[A
 
 def _prior(function: str, name: str, x: object, batch: tuple[int, ...], n: int) -> Array:
     """Return `x` as float64: (n,) for all problems, or (problems, n)."""
+    if isinstance(x, (int, float)):
+        if name == "prior_sd" and not x >= 0:
+            raise ValueError(f"{function}: prior_sd = {x!r}, it cannot be negative or NaN")
+        return np.full(n, x, dtype=np.float64)
     a = as_float_array(function, name, x).astype(np.float64)
-    if name == "prior_sd" and a.ndim == 0 and not a >= 0:
-        raise ValueError(f"{function}: prior_sd = {a[()]}, it cannot be negative or NaN")
     try:
         whole = np.broadcast_to(a, (*batch, n))
     except ValueError:
