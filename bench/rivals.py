@@ -1,0 +1,143 @@
+"""What softmap is compared with. A library that is not installed is left out.
+
+Every adapter takes the inputs as the library likes them and returns a call without arguments.
+"""
+
+import importlib
+import importlib.util
+
+import numpy as np
+import scipy.special
+
+
+def installed(name):
+    """The module of that name, or None."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+torch = installed("torch")
+choix = installed("choix")
+evalica = installed("evalica")
+
+
+def copy(x):
+    """The floor: the same bytes, copied into memory that exists."""
+    out = np.empty_like(x)
+
+    def call():
+        np.copyto(out, x)
+        return out
+
+    return call
+
+
+# Softmax family: rows along the last axis
+
+
+def softmax_calls(name, x):
+    """By library, the operation of that name over the last axis of x."""
+    plain = getattr(scipy.special, name)
+    calls = {"scipy": lambda: plain(x, axis=-1)}
+    if torch:
+        t, function = torch.from_numpy(x), getattr(torch, name)
+        calls["torch"] = lambda: function(t, -1)
+        if name != "logsumexp":
+            out = torch.empty_like(t)
+            calls["torch out="] = lambda: function(t, -1, out=out)
+    return calls
+
+
+def level_calls(x, tokens, levels):
+    """Gather the columns, softmax, expectation."""
+    weights = np.asarray(levels, x.dtype)
+
+    def plain():
+        z = x[:, tokens]
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e @ weights / e.sum(axis=1)
+
+    calls = {"numpy": plain}
+    if torch:
+        t, columns, w = torch.from_numpy(x), torch.tensor(tokens), torch.from_numpy(weights)
+        calls["torch"] = lambda: torch.softmax(t[:, columns], -1) @ w
+    return calls
+
+
+# Pairwise likelihood
+
+
+def preference_calls(scores, link):
+    """All pairs, from broadcast differences."""
+    function = {"logit": scipy.special.expit, "probit": scipy.special.ndtr}[link]
+    calls = {"scipy": lambda: function(scores[..., :, None] - scores[..., None, :])}
+    if torch:
+        t = torch.from_numpy(scores)
+        function_t = {"logit": torch.sigmoid, "probit": torch.special.ndtr}[link]
+        calls["torch"] = lambda: function_t(t[..., :, None] - t[..., None, :])
+    return calls
+
+
+# Fits
+
+
+def newton_numpy(wins, prior_sd, steps=8):
+    """Batched Newton for Bradley-Terry with a normal prior, in plain NumPy."""
+    wins = np.where(np.eye(wins.shape[-1], dtype=bool), 0, wins)
+    games, precision = wins + np.swapaxes(wins, 1, 2), 1 / prior_sd**2
+    index = np.arange(wins.shape[-1])
+
+    def call():
+        s = np.zeros(wins.shape[:-1])
+        for _ in range(steps):
+            p = scipy.special.expit(s[:, :, None] - s[:, None, :])
+            gradient = (wins - games * p).sum(axis=2) - precision * s
+            curve = games * p * (1 - p)
+            hessian = -curve
+            hessian[:, index, index] = curve.sum(axis=2) - curve[:, index, index] + precision
+            s = s + np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        return s
+
+    return call
+
+
+def adam_torch(preferences, anchors, steps=100):
+    """The loop of Compare2Score for one image: Adam on the 6 x 6 table, min-max to 0..100."""
+
+    def call():
+        m = len(preferences)
+        table = torch.zeros((m + 1, m + 1))
+        table[:m, :m] = torch.from_numpy(anchors)
+        table[m, :m] = torch.from_numpy(preferences)
+        table[:m, m] = 1 - table[m, :m]
+        generator = torch.Generator().manual_seed(0)
+        s = torch.rand(m + 1, generator=generator).requires_grad_()
+        optimizer = torch.optim.Adam([s], lr=0.1)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            p = torch.sigmoid(s[:, None] - s[None, :])
+            loss = (s**2).sum() / 2 - (table * torch.log(p.clamp(min=1e-6))).sum()
+            loss.backward()
+            optimizer.step()
+        r = s.detach()
+        return float(100 * (r[-1] - r.min()) / (r.max() - r.min()))
+
+    return call
+
+
+def leaderboard_calls(left, right, n_items):
+    """Maximum likelihood where left[k] beat right[k], as centred log strengths."""
+    calls = {}
+    if choix:
+        data = list(zip(left.tolist(), right.tolist(), strict=True))
+        calls["choix ilsr"] = lambda: choix.ilsr_pairwise(n_items, data)
+    if evalica:
+        xs, ys = left.tolist(), right.tolist()
+        winners = [evalica.Winner.X] * len(xs)
+
+        def bradley_terry():
+            scores = evalica.bradley_terry(xs, ys, winners, limit=1000).scores
+            logs = np.log(np.asarray(scores.sort_index()))
+            return logs - logs.mean()
+
+        calls["evalica"] = bradley_terry
+    return calls

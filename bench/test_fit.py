@@ -1,0 +1,77 @@
+"""Fits against NumPy, the loop of Compare2Score, choix and evalica."""
+
+import numpy as np
+import pytest
+import rivals
+import softmap
+from ops.fit import ANCHORS, LINKS, MIN_MAX_SCORE, PREFERENCES, random_tables
+
+
+@pytest.mark.parametrize("who", ["softmap logit", "softmap probit", "numpy Newton"])
+@pytest.mark.parametrize(("count", "n"), [(1, 6), (100_000, 6), (10_000, 12), (1000, 32)])
+def test_fit_many(measure, count, n, who):
+    wins = random_tables(count, n)
+    exact = rivals.newton_numpy(wins, 1.0, steps=12)
+    calls = {
+        f"softmap {k}": lambda k=k: softmap.fit_many(wins, prior_sd=1.0, link=k).scores
+        for k in LINKS
+    }
+    calls["numpy Newton"] = rivals.newton_numpy(wins, 1.0)
+    expected = None if who == "softmap probit" else exact()
+    group = f"fit_many, {count} tables of {n}"
+    measure(group, who, calls[who], expected, atol=1e-9, fits=count)
+
+
+@pytest.mark.parametrize("who", ["softmap", "torch Adam loop, 100 steps"])
+def test_score_one_image(measure, who):
+    """Compare2Score: one image against five anchors. Adam ends up to 0.2 of 100 away."""
+
+    def ours():
+        return softmap.score_against_anchors(PREFERENCES, ANCHORS, rescale=(0, 100)).score
+
+    calls = {"softmap": ours}
+    if rivals.torch:
+        calls["torch Adam loop, 100 steps"] = rivals.adam_torch(PREFERENCES, ANCHORS)
+    if who not in calls:
+        pytest.skip("torch is not installed")
+    atol = 1e-6 if who == "softmap" else 0.5
+    measure("score_against_anchors, one image", who, calls[who], MIN_MAX_SCORE["logit"], atol=atol)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_score_many_images(measure, link):
+    preferences = np.random.default_rng(0).random((100_000, 5))
+
+    def ours():
+        return softmap.score_against_anchors(preferences, ANCHORS, link=link).score
+
+    wins = np.zeros((4, 6, 6))
+    wins[:, :5, :5], wins[:, 5, :5], wins[:, :5, 5] = ANCHORS, preferences[:4], 1 - preferences[:4]
+    expected = softmap.fit_many(wins, prior_sd=1.0, link=link).scores[:, 5]
+    np.testing.assert_allclose(ours()[:4], expected, atol=1e-9)
+    measure("score_against_anchors, 100,000 images", f"softmap {link}", ours, fits=100_000)
+
+
+@pytest.mark.parametrize("who", ["softmap from counts", "softmap", "choix ilsr", "evalica"])
+@pytest.mark.parametrize(("n_rows", "n_items"), [(100_000, 100), (1_000_000, 100)])
+def test_leaderboard(measure, n_rows, n_items, who):
+    """From arrays of item numbers to centred scores; the rivals have no prior, ours is weak."""
+    rng = np.random.default_rng(0)
+    strength = rng.normal(0, 0.7, n_items)
+    pairs = rng.integers(0, [[n_items], [n_items - 1]], (2, n_rows))
+    a, b = pairs[0], pairs[1] + (pairs[1] >= pairs[0])
+    first = rng.random(n_rows) < 1 / (1 + np.exp(strength[b] - strength[a]))
+    left, right = np.where(first, a, b), np.where(first, b, a)
+
+    def count():
+        return softmap.Comparisons.from_pairs(left, right, np.ones(n_rows), items=n_items)
+
+    counted = count()
+    calls = {
+        "softmap from counts": lambda: softmap.fit(counted).scores,
+        "softmap": lambda: softmap.fit(count()).scores,
+    } | (rivals.leaderboard_calls(left, right, n_items) if not who.startswith("softmap") else {})
+    if who not in calls:
+        pytest.skip(f"{who} is not installed")
+    expected = calls["softmap from counts"]()
+    measure(f"fit, {n_rows} comparisons of {n_items} items", who, calls[who], expected, atol=2e-3)
