@@ -245,9 +245,9 @@ MEMBER = "it must be a token id or a list of them"
         ({"temperature": [1, 2, 3]}, ValueError,
          "temperature has shape (3,), it must be a number or have shape (2,)"),
         ({"n_threads": 0}, ValueError, "n_threads = 0, it must be"),
-        ({"out": np.empty(3)}, ValueError, "out has shape (3,), the result has shape (2,)"),
-        ({"out": [0, 0]}, TypeError, "out is a list, it must be a floating ndarray"),
-        ({"out": np.empty(2, int)}, TypeError, "out is a ndarray, it must be a floating ndarray"),
+        ({"out": np.empty(3)}, ValueError, "out has shape (3,), it must have shape (2,)"),
+        ({"out": [0, 0]}, TypeError, "out is a list, it must be a floating array"),
+        ({"out": np.empty(2, int)}, TypeError, "out has dtype int64, it must be floating"),
     ],
 )  # fmt: skip
 def test_level_scores_errors(backend, change, error, text):

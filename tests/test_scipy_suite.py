@@ -1,17 +1,22 @@
 """SciPy's own tests of the softmax family pass with softmap's functions in place."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).parent
 
 
-def run_scipy_tests(engine, folder):
+def run_scipy_tests(engine, folder, libraries=()):
     """Numbers of passed and of other tests, and the calls of each function."""
     environment = {k: v for k, v in os.environ.items() if k != "SCIPY_ARRAY_API"}
+    if libraries:
+        environment["SCIPY_ARRAY_API"] = json.dumps(libraries)
     environment["SCIPY_SWAP"] = "0" if engine == "scipy.special" else "1"
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment.get("PYTHONPATH", "")])
     # Its wheels lack the pytest.ini that declares its marks, and it trails pytest's deprecations;
@@ -44,3 +49,20 @@ def test_scipy_tests_pass_with_softmap(tmp_path):
     swapped_counts, swapped_calls, output = run_scipy_tests("softmap", tmp_path)
     assert swapped_counts == counts, output
     assert swapped_calls == calls
+
+
+@pytest.mark.parametrize(
+    "library",
+    [
+        "array_api_strict",
+        pytest.param("torch", marks=pytest.mark.nightly),
+        pytest.param("jax.numpy", marks=pytest.mark.nightly),
+        pytest.param("dask.array", marks=pytest.mark.nightly),
+    ],
+)
+def test_scipy_tests_pass_with_softmap_and_another_library(library, tmp_path):
+    pytest.importorskip(library, reason=f"{library} is not installed")
+    counts, calls, output = run_scipy_tests("softmap", tmp_path, [library])
+    assert not counts.keys() & {"failed", "error", "errors", "xpassed"}, output
+    assert counts["passed"] >= (340 if library == "jax.numpy" else 400), output
+    assert all(n > 0 for n in calls.values())

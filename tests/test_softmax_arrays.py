@@ -229,17 +229,18 @@ def test_out_may_overlap_the_input(backend, name, shape):
 # Errors
 
 
-class Torchlike:
+class Unsupported:
     """An array of a library that is not supported."""
 
-    __module__ = "torch"
+    __module__ = "tensorflow"
+    shape = ()
 
     def __array__(self, dtype=None, copy=None):
         raise AssertionError("must not be converted silently")
 
 
 class OnGpu:
-    __module__ = "cupy"
+    __module__ = "numba"
     __cuda_array_interface__ = None
 
 
@@ -267,7 +268,7 @@ X = np.zeros((2, 3))
         ({"x": [[1], [1, 2]]}, TypeError, "x cannot be read as an array (setting an array element"),
         ({"x": np.ma.ones(2)}, TypeError, "x is a masked array, whose mask would be ignored"),
         ({"x": X.view(np.matrix)}, TypeError, "x is a numpy.matrix; pass numpy.asarray(x)"),
-        ({"x": Torchlike()}, TypeError, "x is a torch.Torchlike, which this version does not take"),
+        ({"x": Unsupported()}, TypeError, "it is a tensorflow.Unsupported; call numpy.asarray on"),
         ({"x": OnGpu()}, RuntimeError, "x is on a GPU and this installation has no CUDA backend"),
         ({"axis": 2}, np.exceptions.AxisError, "axis 2 is out of range for x of shape (2, 3)"),
         ({"axis": -3}, np.exceptions.AxisError, "axis -3 is out of range for x of shape (2, 3)"),
@@ -318,12 +319,12 @@ def test_function_errors(backend, name, options, error, text):
 @pytest.mark.parametrize(
     ("out", "error", "text"),
     [
-        ([1.0], TypeError, "out is a list, it must be a floating ndarray"),
-        (np.zeros((2, 3), int), TypeError, "out is a ndarray, it must be a floating ndarray"),
+        ([1.0], TypeError, "out is a list, it must be a floating array"),
+        (np.zeros((2, 3), int), TypeError, "out has dtype int64, it must be floating"),
         (np.ma.zeros((2, 3)), TypeError, "out is a "),
         (X.copy().view(np.matrix), TypeError, "out is a "),
-        (np.zeros(3), ValueError, "out has shape (3,), the result has shape (2, 3)"),
-        (np.zeros((3, 2)), ValueError, "out has shape (3, 2), the result has shape (2, 3)"),
+        (np.zeros(3), ValueError, "out has shape (3,), it must have shape (2, 3)"),
+        (np.zeros((3, 2)), ValueError, "out has shape (3, 2), it must have shape (2, 3)"),
         (READ_ONLY, ValueError, "out is read-only"),
     ],
 )

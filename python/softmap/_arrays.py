@@ -115,7 +115,7 @@ def _array_api(module: str) -> Library:
 
 @functools.lru_cache(maxsize=256)
 def _library_of_type(kind: Any) -> Library:
-    for base in kind.__mro__:
+    for base in kind.__mro__ if hasattr(kind, "shape") else ():
         parts = base.__module__.split(".")
         library = _BY_MODULE.get(parts[0]) or _BY_MODULE.get(".".join(parts[:2]))
         if library:
@@ -134,13 +134,13 @@ def library_of(x: Any) -> Library:
 def common_library(function: str, **arguments: Any) -> Library:
     """The library of the first argument, which is that of the others, too.
 
-    Numbers, lists and NumPy arrays go with every library.
+    Numbers, lists and NumPy arrays go with every library, except as `out`.
     """
     (first, x), *rest = arguments.items()
     library = library_of(x)
     for name, y in rest:
         other = library_of(y)
-        if other is NUMPY:
+        if other is NUMPY and (name != "out" or y is None or library is NUMPY):
             continue
         if other is not library:
             what = [f"a {_name_of(type(z))}" for z in (x, y)]

@@ -109,7 +109,7 @@ def check_out(function: str, out: object, shape: tuple[int, ...]) -> Array:
     if not (a.dtype.kind in "fc" or is_kernel_dtype(a.dtype)):
         raise TypeError(f"{function}: out has dtype {a.dtype}, it must be floating")
     if a.shape != shape:
-        raise_shape(function, "out", a.shape, f"the result has shape {shape}")
+        raise_shape(function, "out", a.shape, f"it must have shape {shape}")
     if not a.flags.writeable:
         raise ValueError(f"{function}: out is read-only")
     if a is not out and a.size and not np.may_share_memory(a, _read(function, "out", out)):

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from softmap import _backend
-from softmap._check import Array, as_float_array, check_choice, check_number, raise_shape
+from softmap._arrays import Array, common_library
+from softmap._check import as_float_array, check_choice, check_number, raise_shape
 
 __all__ = ["AnchorScores", "FitMany", "Status", "fit_many", "score_against_anchors"]
 
@@ -40,22 +41,22 @@ class FitMany:
 
     Attributes
     ----------
-    scores : ndarray (..., n)
+    scores : array (..., n)
         Maximum a posteriori scores.
-    standard_errors : ndarray (..., n) or None
+    standard_errors : array (..., n) or None
         Of the scores minus their mean, from the curvature at the solution; NaN unless `status` is
         OK. None unless asked for.
-    status : ndarray (...) of int8
+    status : array (...) of int8
         A :class:`Status` for each problem.
-    n_iter : ndarray (...) of int32
+    n_iter : array (...) of int32
         Evaluations of gradient and Hessian.
-    gradient_max : ndarray (...)
+    gradient_max : array (...)
         Largest entry of the gradient where it was last evaluated, each divided by
         max(1, total weight of its item).
     """
 
-    scores: Array
-    standard_errors: Array | None
+    scores: Any
+    standard_errors: Any
     status: Any
     n_iter: Any
     gradient_max: Any
@@ -72,21 +73,21 @@ class AnchorScores:
 
     Attributes
     ----------
-    score : ndarray (...)
+    score : array (...)
         Score of each test item.
-    standard_error : ndarray (...) or None
+    standard_error : array (...) or None
         On the scale of `score`. None unless asked for.
-    anchor_scores : ndarray (..., m)
+    anchor_scores : array (..., m)
         Scores of the anchors in the fit of each test item, not rescaled.
-    outside : ndarray (...) of int8
+    outside : array (...) of int8
         -1 where the test item is below all anchors, 1 where it is above all, else 0.
-    status : ndarray (...) of int8
+    status : array (...) of int8
         A :class:`Status` for each test item.
     """
 
     score: Any
     standard_error: Any
-    anchor_scores: Array
+    anchor_scores: Any
     outside: Any
     status: Any
 
@@ -143,13 +144,16 @@ def fit_many(
     Returns
     -------
     FitMany
-        `scores` has the floating dtype of `wins` (float64 for integers); all is computed in
-        float64.
+        Of the library of `wins`; `scores` has its floating dtype (float64 for integers). All is
+        computed in float64.
 
     Raises
     ------
     TypeError
-        For dtypes other than numbers, masked arrays, numpy.matrix and arrays of other libraries.
+        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries,
+        lazy ones and tensors that require grad.
+    BackendMissingError
+        For arrays on a GPU where the CUDA backend is missing.
     ValueError
         For shapes that do not fit, n outside 2 to 64, an unknown link, a `prior_sd` that is a
         number but negative or NaN, and a `first_advantage` without `losses`.
@@ -180,6 +184,9 @@ def fit_many(
     True
     """
     name = "fit_many"
+    library = common_library(
+        name, wins=wins, prior_sd=prior_sd, prior_mean=prior_mean, losses=losses
+    )
     table, n, dtype = _tables(name, "wins", wins)
     batch = table.shape[:-2]
     ordered = None
@@ -216,11 +223,12 @@ def fit_many(
         n_threads,
     )
     items = (*batch, n)
-    return FitMany(
+    results = (
         scores.reshape(items).astype(dtype, copy=False),
         None if errors is None else errors.reshape(items).astype(dtype, copy=False),
-        *(a.reshape(batch)[()] for a in (status, n_iter, gradient)),
+        *(a.reshape(batch) for a in (status, n_iter, gradient)),
     )
+    return FitMany(*(None if a is None else library.from_numpy(a, wins) for a in results))
 
 
 def score_against_anchors(
@@ -271,7 +279,10 @@ def score_against_anchors(
     Raises
     ------
     TypeError
-        For dtypes other than numbers, masked arrays, numpy.matrix and arrays of other libraries.
+        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries,
+        lazy ones and tensors that require grad.
+    BackendMissingError
+        For arrays on a GPU where the CUDA backend is missing.
     ValueError
         For shapes that do not fit, m outside 1 to 63, a weight of `anchors` that is not finite and
         at least 0, a `prior_sd` that is not above 0, and an unknown link.
@@ -297,6 +308,7 @@ def score_against_anchors(
     array([0, 1], dtype=int8)
     """
     name = "score_against_anchors"
+    library = common_library(name, preferences=preferences, anchors=anchors)
     given = as_float_array(name, "preferences", preferences)
     table = as_float_array(name, "anchors", anchors).astype(np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
@@ -340,12 +352,15 @@ def score_against_anchors(
         for a in (score, error, anchor_scores):
             if a is not None:
                 a[:] = np.nan
-    return AnchorScores(
-        score.reshape(batch)[()],
-        None if error is None else error.reshape(batch)[()],
+    results = (
+        score.reshape(batch),
+        None if error is None else error.reshape(batch),
         anchor_scores.reshape(*batch, m),
-        outside.reshape(batch)[()],
-        status.reshape(batch)[()],
+        outside.reshape(batch),
+        status.reshape(batch),
+    )
+    return AnchorScores(
+        *(None if a is None else library.from_numpy(a, preferences) for a in results)
     )
 
 

@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from softmap import _backend
-from softmap._check import Array, as_float_array, check_choice, check_number, raise_shape
+from softmap._arrays import Array, announce_write, common_library, common_library_of_peers
+from softmap._check import (
+    as_float_array,
+    check_choice,
+    check_number,
+    check_out,
+    converted,
+    raise_shape,
+)
 
 __all__ = ["LogLikelihood", "log_likelihood", "preference", "preference_matrix"]
 
@@ -42,14 +50,17 @@ def preference(
 
     Returns
     -------
-    ndarray or scalar
-        Array of the broadcast shape; a NumPy scalar where that is 0-d.
+    array or scalar
+        Array of the broadcast shape, of the library of the arguments; a NumPy scalar where that is
+        NumPy and 0-d.
 
     Raises
     ------
     TypeError
-        For dtypes other than real numbers, masked arrays, numpy.matrix and arrays of other
-        libraries.
+        For dtypes other than real numbers, masked arrays, numpy.matrix, arrays of different
+        libraries, lazy ones and tensors that require grad.
+    BackendMissingError
+        For arrays on a GPU where the CUDA backend is missing.
     ValueError
         For shapes that do not broadcast, an unknown link, variances with the logit link, and a
         first advantage that is not finite.
@@ -85,6 +96,7 @@ def preference(
         _refuse_variance(name, link, "variance_a" if variance_a is not None else "variance_b")
         given["variance_a"] = 0.5 if variance_a is None else variance_a
         given["variance_b"] = 0.5 if variance_b is None else variance_b
+    library, like = common_library_of_peers(name, **given)
     arrays = {key: as_float_array(name, key, value) for key, value in given.items()}
     dtype = _dtype(arrays, given)
     try:
@@ -98,7 +110,7 @@ def preference(
     x, y, *variances = ready
     v, w = variances or (None, None)
     _backend.cpu().preference(x, y, link, v, w, advantage, out, None)
-    return out if out.ndim else out[()]
+    return library.from_numpy(out, like)
 
 
 def preference_matrix(
@@ -109,7 +121,7 @@ def preference_matrix(
     first_advantage: float = 0.0,
     out: Array | None = None,
     n_threads: int | None = None,
-) -> Array:
+) -> Any:
     """Probability of every item to beat every other one: rows beat columns.
 
     Parameters
@@ -124,19 +136,20 @@ def preference_matrix(
     first_advantage : float
         Added to every difference: entry [i, j] is then the probability that i, shown first, beats
         j.
-    out : ndarray, optional
-        Where the result goes: shape (..., n, n), floating.
+    out : array, optional
+        Where the result goes: of the library of `scores`, shape (..., n, n), floating.
     n_threads : int, optional
         Threads to use at most. The result does not depend on it.
 
     Returns
     -------
-    ndarray (..., n, n)
-        Without a first advantage, P[i, j] + P[j, i] is exactly 1 and the diagonal exactly 0.5.
+    array (..., n, n)
+        Of the library of `scores`. Without a first advantage, P[i, j] + P[j, i] is exactly 1 and
+        the diagonal exactly 0.5.
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, BackendMissingError, ValueError
         As :func:`preference`; also for scores without an axis and an `out` that does not fit.
 
     Notes
@@ -154,6 +167,7 @@ def preference_matrix(
     name = "preference_matrix"
     check_choice(name, "link", link, LINKS)
     advantage = check_number(name, "first_advantage", first_advantage)
+    library = common_library(name, scores=scores, variance=variance, out=out)
     s = _scores(name, scores)
     arrays = {"scores": s}
     if variance is not None:
@@ -168,15 +182,15 @@ def preference_matrix(
             raise_shape(name, "variance", arrays["variance"].shape, rule)
     s, *variances = (_contiguous(x, s.shape, dtype) for x in arrays.values())
     shape = (*s.shape, s.shape[-1])
-    result = (
-        np.empty(shape, dtype) if out is None else _place(name, out, shape, dtype, [s, *variances])
-    )
+    place = None if out is None else check_out(name, out, shape)
+    result = _place(place, shape, dtype, [s, *variances])
     v = variances[0] if variances else None
     _backend.cpu().preference_matrix(s, link, v, advantage, result, n_threads)
-    if out is None:
-        return result
-    if result is not out:
-        out[...] = result
+    if place is None:
+        return library.from_numpy(result, scores)
+    if result is not place:
+        place[...] = converted(result, place.dtype)
+    announce_write(out)
     return out
 
 
@@ -186,14 +200,14 @@ class LogLikelihood:
 
     Attributes
     ----------
-    value : ndarray (...) or scalar
+    value : array (...) or scalar
         Log-likelihood.
-    gradient : ndarray (..., n)
+    gradient : array (..., n)
         Its derivatives in the scores; they add up to 0.
     """
 
     value: Any
-    gradient: Array
+    gradient: Any
 
 
 def log_likelihood(
@@ -232,13 +246,14 @@ def log_likelihood(
 
     Returns
     -------
-    ndarray, scalar or LogLikelihood
-        An array of the batch shape (a NumPy scalar where that is 0-d); with `gradient` a
+    array, scalar or LogLikelihood
+        An array of the batch shape, of the library of the arguments (a NumPy scalar where that is
+        NumPy and 0-d); with `gradient` a
         :class:`LogLikelihood`.
 
     Raises
     ------
-    TypeError
+    TypeError, BackendMissingError
         As :func:`preference`.
     ValueError
         For shapes that do not fit, an unknown link, and a first advantage without `losses`.
@@ -266,6 +281,8 @@ def log_likelihood(
             f"{name}: first_advantage = {advantage}, it needs losses: without them nobody knows "
             "who was shown first"
         )
+    given = {"scores": scores, "wins": wins, "losses": losses}
+    library, like = common_library_of_peers(name, **given)
     s = _scores(name, scores)
     arrays = {"wins": as_float_array(name, "wins", wins)}
     if losses is not None:
@@ -291,7 +308,8 @@ def log_likelihood(
         gradient,
         n_threads,
     )
-    return LogLikelihood(value, slopes) if gradient else value
+    value = library.from_numpy(value, like)
+    return LogLikelihood(value, library.from_numpy(slopes, like)) if gradient else value
 
 
 def _scores(function: str, scores: ArrayLike) -> Array:
@@ -317,16 +335,10 @@ def _contiguous(x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
 
 
 def _place(
-    function: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: list[Array]
+    place: Array | None, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: list[Array]
 ) -> Array:
-    """Return `out` if the kernel can write to it, or a new array whose content it can take."""
-    if not isinstance(out, np.ndarray) or isinstance(out, (np.ma.MaskedArray, np.matrix)):
-        raise TypeError(f"{function}: out is a {type(out).__name__}, it must be a numpy.ndarray")
-    if out.shape != shape:
-        raise_shape(function, "out", out.shape, f"it must have shape {shape}")
-    if out.dtype.kind != "f":
-        raise TypeError(f"{function}: out has dtype {out.dtype}, it must be floating")
-    if not out.flags.writeable:
-        raise ValueError(f"{function}: out is read-only")
-    apart = not any(np.may_share_memory(out, x) for x in inputs)
-    return out if apart and out.dtype == dtype and out.flags.carray else np.empty(shape, dtype)
+    """Return `place` if the kernel can write to it, or a new array whose content it can take."""
+    fits = place is not None and place.dtype == dtype and place.flags.carray
+    if place is None or not fits or any(np.may_share_memory(place, x) for x in inputs):
+        return np.empty(shape, dtype)
+    return place

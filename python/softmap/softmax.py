@@ -13,8 +13,11 @@ from numpy.typing import ArrayLike, DTypeLike
 from softmap import _backend, _generic
 from softmap._arrays import (
     BFLOAT16,
+    CUPY,
     DASK,
+    JAX,
     NUMPY,
+    TORCH,
     Array,
     announce_write,
     by_dask,
@@ -240,10 +243,8 @@ def logsumexp(
             keepdims=keepdims,
         )
     if not library.on_host(a):
-        if not simple or dtype is not None:
-            _backend.cuda(name, "a")
-        axes = _generic.normalize_axes(name, a, axis, "a")
-        return by_its_library(name, a, axes, temperature, bool(keepdims))
+        plain = simple and dtype is None
+        return _on_device(name, "a", a, axis, temperature, bool(keepdims), plain)
     x = as_array(name, "a", a)
     axes = _generic.normalize_axes(name, x, axis, "a")
     wanted = check_dtype(name, dtype, x)
@@ -422,9 +423,8 @@ def _map(
         axes = _generic.normalize_axes(name, x, axis)
         return by_dask(name, function, x, axes, ["row"], rows={"temperature": temperature})
     if not library.on_host(x):
-        if out is not None or dtype is not None:
-            _backend.cuda(name, "x")
-        return by_its_library(name, x, _generic.normalize_axes(name, x, axis), temperature, False)
+        plain = out is None and dtype is None
+        return _on_device(name, "x", x, axis, temperature, False, plain)
     a = as_array(name, "x", x)
     axes = _generic.normalize_axes(name, a, axis)
     wanted = check_dtype(name, dtype, a)
@@ -446,6 +446,18 @@ def _map(
         place[...] = converted(result, place.dtype)
     announce_write(out)
     return out
+
+
+def _on_device(
+    name: str, argument: str, x: Any, axis: Axis, temperature: Any, keepdims: bool, plain: bool
+) -> Any:
+    """The result for an array that is not on the host, from its own library where it is plain."""
+    if not plain or library_of(x) not in (TORCH, JAX, CUPY):
+        _backend.cuda(name, argument)
+    axes = _generic.normalize_axes(name, x, axis, argument)
+    if np.ndim(temperature) == 0:
+        temperature = check_number(name, "temperature", temperature, positive=True)
+    return by_its_library(name, x, axes, temperature, keepdims)
 
 
 def _is_plain(temperature: object) -> bool:
