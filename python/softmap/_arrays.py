@@ -29,6 +29,8 @@ class Library:
     from_numpy: Callable[[Any, Any], Any]
     """Makes an array from a NumPy one, beside an array of the library."""
     on_host: Callable[[Any], bool] = lambda x: True
+    weak_integers: bool = False
+    """Whether integers beside floating numbers take their dtype: float32, not float64."""
 
 
 def _torch_to_numpy(x: Any) -> Array:
@@ -90,8 +92,8 @@ def _scalar_if_0d(a: Any, like: Any) -> Any:
 
 
 NUMPY = Library(np.asarray, _scalar_if_0d, lambda x: not hasattr(x, "__cuda_array_interface__"))
-TORCH = Library(_torch_to_numpy, _torch_from_numpy, lambda x: bool(x.is_cpu))
-JAX = Library(_jax_to_numpy, _jax_from_numpy, _jax_on_host)
+TORCH = Library(_torch_to_numpy, _torch_from_numpy, lambda x: bool(x.is_cpu), weak_integers=True)
+JAX = Library(_jax_to_numpy, _jax_from_numpy, _jax_on_host, weak_integers=True)
 CUPY = Library(_refuse("call cupy.asnumpy on it"), _scalar_if_0d, lambda x: False)
 DASK = Library(_refuse("call .compute() on it"), _scalar_if_0d)
 OTHER = Library(_refuse("call numpy.asarray on it"), _scalar_if_0d)
@@ -224,32 +226,23 @@ def by_dask(
     `axes`. `outputs` names for each result the axes that it has besides those of the rows: "" for
     none, "row" for `axes`, otherwise one of `sizes`.
     """
-    da = sys.modules["dask.array"]
     for k in axes:
         if len(x.chunks[k]) > 1:
             raise ValueError(
                 f"{name}: axis {k} is split into {len(x.chunks[k])} chunks and a row must lie in "
                 f"one; call .rechunk({{{k}: -1}}) on the array"
             )
+    da = sys.modules["dask.array"]
     columns, rows = columns or {}, rows or {}
     fixed = {k: v for k, v in {**columns, **rows}.items() if _is_number(v)}
-    kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
-    reduced = tuple(n for k, n in enumerate(x.shape) if k not in axes)
-    arrays = {}
-    for key, value in columns.items():
-        if key not in fixed:
-            arrays[key] = da.broadcast_to(da.asarray(value), x.shape).rechunk(x.chunks)
+    arrays = {key: value for key, value in columns.items() if key not in fixed}
     n_columns = 1 + len(arrays)
+    if arrays:
+        x, *others = da.broadcast_arrays(x, *arrays.values())
+        arrays = dict(zip(arrays, (a.rechunk(x.chunks) for a in others), strict=True))
     for key, value in rows.items():
         if key not in fixed:
-            row = da.asarray(value)
-            if row.shape not in ((), kept, reduced):
-                rule = f"it must be a number or have shape {reduced}"
-                raise ValueError(f"{name}: {key} has shape {row.shape}, {rule}")
-            if row.ndim > 0:
-                chunks = tuple(c for k, c in enumerate(x.chunks) if k not in axes)
-                row = row.reshape(reduced).rechunk(chunks)
-            arrays[key] = row
+            arrays[key] = _dask_rows(name, key, value, x, axes)
     last = tuple(range(-len(axes), 0))
 
     def block(first: Array, *others: Array) -> Any:
@@ -264,7 +257,8 @@ def by_dask(
     sample = [np.broadcast_to(np.ones((), a.dtype), row_shape) for a in (x, *arrays.values())]
     sample[n_columns:] = [np.ones((), a.dtype) for a in sample[n_columns:]]
     results = block(*sample)
-    dtypes = [a.dtype for a in results] if isinstance(results, tuple) else results.dtype
+    single = not isinstance(results, tuple)
+    empty = [np.empty(0, r.dtype) for r in ((results,) if single else results)]
     result = da.apply_gufunc(
         block,
         f"{','.join(inputs)}->{','.join(shapes)}",
@@ -273,14 +267,25 @@ def by_dask(
         axes=[axes] * n_columns
         + [()] * (len(inputs) - n_columns)
         + [places.get(output, (-1,)) for output in outputs],
-        output_dtypes=dtypes,
+        meta=empty[0] if single else tuple(empty),
         output_sizes=sizes,
     )
     if not keepdims:
         return result
-    if len(outputs) == 1:
-        return da.expand_dims(result, axes)
-    return tuple(da.expand_dims(r, axes) for r in result)
+    return da.expand_dims(result, axes) if single else [da.expand_dims(r, axes) for r in result]
+
+
+def _dask_rows(name: str, argument: str, value: Any, x: Any, axes: Axes) -> Any:
+    """`value` as a Dask array, with the shape and the chunks of x without `axes`."""
+    a = sys.modules["dask.array"].asarray(value)
+    kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
+    reduced = tuple(n for k, n in enumerate(x.shape) if k not in axes)
+    if a.shape not in ((), kept, reduced):
+        rule = f"it must be a number or have shape {reduced}"
+        raise ValueError(f"{name}: {argument} has shape {a.shape}, {rule}")
+    if a.ndim == 0:
+        return a
+    return a.reshape(reduced).rechunk(tuple(c for k, c in enumerate(x.chunks) if k not in axes))
 
 
 def elementwise_by_dask(function: Callable[..., Any], n_outputs: int, *arrays: Any) -> Any:

@@ -184,6 +184,7 @@ def logsumexp(
         Axes that are summed over; None (default) means all of them.
     b : array_like, optional
         Factors of the exponentials, of a shape that broadcasts with `a`; may be negative or zero.
+        Where one of `a` and `b` is integer, dtypes combine as in the library of `a`.
     keepdims : bool
         Keep the reduced axes with length 1.
     return_sign : bool
@@ -232,7 +233,7 @@ def logsumexp(
         function = functools.partial(
             logsumexp, return_sign=return_sign, dtype=dtype, n_threads=n_threads
         )
-        return by_dask(
+        result = by_dask(
             name,
             function,
             a,
@@ -242,10 +243,15 @@ def logsumexp(
             rows={"temperature": temperature},
             keepdims=keepdims,
         )
+        return tuple(result) if return_sign else result
     if not library.on_host(a):
         plain = simple and dtype is None
         return _on_device(name, "a", a, axis, temperature, bool(keepdims), plain)
     x = as_array(name, "a", a)
+    if simple and dtype is None and _is_plain(temperature):
+        result = _backend.cpu().logsumexp(x, axis, bool(keepdims), temperature, n_threads)
+        if result is not NotImplemented:
+            return library.from_numpy(result, a)
     axes = _generic.normalize_axes(name, x, axis, "a")
     wanted = check_dtype(name, dtype, x)
     if simple and _is_native(x):
@@ -261,8 +267,11 @@ def logsumexp(
         if wanted is None and (factors is None or factors.dtype in (np.bool_, x.dtype)):
             wanted = x.dtype
         x = converted(x, np.float32)
-    if factors is not None and factors.dtype == BFLOAT16:
-        factors = converted(factors, np.float32)
+    if factors is not None:
+        if factors.dtype == BFLOAT16:
+            factors = converted(factors, np.float32)
+        if library.weak_integers:
+            x, factors = _without_integers(x, factors)
     log_sum, direction = _generic.logsumexp(x, axes, factors, t, counted)
     if not keepdims:
         log_sum, direction = log_sum.squeeze(axis=axes), direction.squeeze(axis=axes)
@@ -426,13 +435,17 @@ def _map(
         plain = out is None and dtype is None
         return _on_device(name, "x", x, axis, temperature, False, plain)
     a = as_array(name, "x", x)
+    kernel = getattr(_backend.cpu(), name)
+    if dtype is None and out is None and _is_plain(temperature):
+        result = kernel(a, axis, temperature, None, n_threads)
+        if result is not NotImplemented:
+            return library.from_numpy(result, x)
     axes = _generic.normalize_axes(name, a, axis)
     wanted = check_dtype(name, dtype, a)
     place: Any = None if out is None else check_out(name, out, a.shape)
     if _is_native(a):
         y = as_kernel_array(name, "x", a)
         t = read_temperature(name, temperature, y, axes)
-        kernel = getattr(_backend.cpu(), name)
         result = kernel(y, axes, t, place, n_threads)
         if result is NotImplemented:
             result = kernel(y, axes, t, None, n_threads)
@@ -479,6 +492,15 @@ def _factors(argument: str, given: ArrayLike, x: Array) -> Array:
         rule = f"it must broadcast with a of shape {x.shape}"
         raise_shape("logsumexp", argument, factors.shape, rule)
     return factors
+
+
+def _without_integers(x: Array, y: Array) -> tuple[Array, Array]:
+    """Integers beside floating or complex numbers, in the precision of those."""
+    if x.dtype.kind in "biu" and y.dtype.kind in "fc":
+        return x.astype(y.real.dtype), y
+    if y.dtype.kind in "biu" and x.dtype.kind in "fc":
+        return x, y.astype(x.real.dtype)
+    return x, y
 
 
 def read_temperature(
