@@ -39,7 +39,7 @@ def raises(kind, message):
     return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
-@pytest.mark.parametrize("name", ["comparisons", "diagnostics", "io", "result", "fit"])
+@pytest.mark.parametrize("name", ["comparisons", "diagnostics", "io", "result", "fit", "groups"])
 def test_examples_run(name):
     # the module softmap.fit has the name of the function: import it by its path
     result = doctest.testmod(importlib.import_module(f"softmap.{name}"))

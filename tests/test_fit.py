@@ -692,7 +692,7 @@ def test_advantage_that_runs_away_with_the_scores(outcome, word):
     [
         ({"link": "cauchit"}, "link = 'cauchit', must be logit or probit"),
         ({"ties": "davidson"}, "ties = 'davidson', must be half or drop"),
-        ({"errors": "robust"}, "errors = 'robust', must be sandwich or fisher"),
+        ({"errors": "robust"}, "errors = 'robust', must be sandwich or fisher or cluster"),
         ({"on_trouble": "stop"}, "on_trouble = 'stop', must be warn or raise or ignore"),
         (
             {"prior_sd": 0.0},

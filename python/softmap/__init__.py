@@ -12,6 +12,7 @@ from softmap.diagnostics import Diagnostics, Finding, diagnose
 from softmap.errors import BackendMissingError, DataWarning, NoMaximumError
 from softmap.fit import fit
 from softmap.fit_many import AnchorScores, FitMany, Status, fit_many, score_against_anchors
+from softmap.groups import FitGroups, fit_groups
 from softmap.io import read_comparisons
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
@@ -35,6 +36,7 @@ __all__ = [
     "Estimate",
     "Finding",
     "Fit",
+    "FitGroups",
     "FitMany",
     "LevelScores",
     "LogLikelihood",
@@ -45,6 +47,7 @@ __all__ = [
     "choice_probabilities",
     "diagnose",
     "fit",
+    "fit_groups",
     "fit_many",
     "info",
     "level_scores",

@@ -358,6 +358,24 @@ class Comparisons:
         """
         return self._onto(self.items, False)
 
+    def among(self, items: Sequence[Hashable]) -> Comparisons:
+        """The same comparisons with these items, in this order.
+
+        Items without comparisons may come and go; ValueError where one with comparisons is missing.
+
+        Examples
+        --------
+        >>> Comparisons.from_pairs(["a"], ["b"], items=["a", "b", "c"]).among(["b", "a"]).items
+        ('b', 'a')
+        """
+        where = "Comparisons.among"
+        names = read_names(where, items)
+        used = np.unique(np.concatenate([self.left, self.right]))
+        lost = [self.items[k] for k in used if self.items[k] not in {*names}]
+        if lost:
+            raise ValueError(f"{where}: {lost[0]!r} has comparisons and is not among the items")
+        return self._onto(names, self.ordered)
+
     @property
     def counts(self) -> NDArray[Any]:
         """Wins, losses and ties of the cells, (3, cells)."""

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from softmap._columns import Ints
 from softmap.comparisons import Comparisons
 
+_STRUCTURAL = (
+    *("never_compared", "disconnected", "undefeated", "winless", "split"),
+    "first_advantage",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -30,6 +35,11 @@ class Finding:
     text: str
     items: tuple[Hashable, ...] = ()
 
+    @property
+    def structural(self) -> bool:
+        """Whether the comparisons alone do not determine all scores."""
+        return self.code in _STRUCTURAL
+
 
 @dataclasses.dataclass(frozen=True)
 class Diagnostics:
@@ -38,9 +48,12 @@ class Diagnostics:
     Attributes
     ----------
     findings : tuple of Finding
-        Empty when the data determine all scores by themselves. Codes: never_compared, disconnected,
-        undefeated, winless, split (a group that never lost to, or never beat, the rest); `fit` adds
-        first_advantage and not_converged.
+        Codes: never_compared, disconnected, undefeated, winless, split (a group that never lost
+        to, or never beat, the rest): without these the data determine all scores by themselves.
+        rarely_compared (fewer than 10 comparisons, and fewer than a tenth of the median item).
+        `fit` adds first_advantage (it cannot be told from the scores), prior_decides (scores that
+        the prior moves by more than half a standard error), position_bias (the first position wins
+        more, or less, than the model allows for) and not_converged.
     components : tuple of tuples of items
         Groups connected by comparisons, largest first.
     strongly_connected : bool
@@ -60,7 +73,7 @@ class Diagnostics:
     def sentences(self) -> list[str]:
         """Return the findings as sentences, after one that says what they mean for the scores."""
         texts = [finding.text for finding in self.findings]
-        if {finding.code for finding in self.findings} - {"not_converged"}:
+        if any(finding.structural for finding in self.findings):
             texts.insert(0, "these comparisons alone do not determine all scores, the prior helps")
         return texts
 
@@ -137,9 +150,23 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
             if 1 < len(names) <= whole / 2:  # the smaller side of the split
                 sentence = f"{{{listed(names)}}} {text} any other item"
                 findings.append(Finding("split", sentence, names))
+    findings += _rarely_compared(comparisons)
     return Diagnostics(
         tuple(findings), components, bool((strong == strong[0]).all()), undefeated, winless, never
     )
+
+
+def _rarely_compared(c: Comparisons) -> list[Finding]:
+    total = (c.wins + c.losses + c.ties).astype(np.float64)
+    n = len(c.items)
+    games = np.bincount(c.left, total, n) + np.bincount(c.right, total, n)
+    median = float(np.median(games[games > 0.0])) if games.any() else 0.0
+    rare = np.flatnonzero((games > 0.0) & (games < min(10.0, median / 10.0)))
+    if not rare.size:
+        return []
+    names = tuple(c.items[k] for k in rare)
+    text = f"{_were(names)} compared {games[rare].max():.10g} times at most, the median item "
+    return [Finding("rarely_compared", f"{text}{median:.10g} times", names)]
 
 
 def win_edges(comparisons: Comparisons, ties: str = "half") -> tuple[Ints, Ints, Ints]:

@@ -1,13 +1,14 @@
-"""Comparisons as tables: npz files and Arrow.
+"""What is written and read again: comparisons as npz files and Arrow tables, fits as JSON.
 
-One layout serves both. A line is a cell (or a row, where rows are kept) of all comparisons or of
-one group; a header holds the labels and what is said once.
+One layout of comparisons serves npz and Arrow. A line is a cell (or a row, where rows are kept) of
+all comparisons or of one group; a header holds the labels and what is said once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Hashable, Iterable
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmap.comparisons import Comparisons, Rows, collect
+from softmap.diagnostics import Diagnostics, Finding
 from softmap.errors import optional
+from softmap.result import Estimate, Fit
 
 VERSION = 1
 _COUNTS = ("wins", "losses", "ties")
@@ -166,6 +169,86 @@ def unpack(columns: Columns, text: str | bytes, where: str) -> Comparisons:
     skipped = tuple((line, reason) for line, reason in header["skipped"])
     groups = tuple(zip(labels["group"], parts[1:], strict=True))
     return dataclasses.replace(parts[0], skipped=skipped, groups=groups)
+
+
+def fit_to_json(fit: Fit) -> str:
+    """`Fit.to_json`."""
+    document: dict[str, Any] = {"softmap": "fit", "version": VERSION}
+    for field in dataclasses.fields(fit):
+        value = getattr(fit, field.name)
+        if field.name == "items":
+            value = to_plain("Fit.to_json", value)
+        elif field.name == "anchors":
+            value = [[*to_plain("Fit.to_json", [item]), score] for item, score in value]
+        elif field.name == "anchor":
+            value = None if value is None else to_plain("Fit.to_json", [value])
+        elif field.name == "comparisons":
+            continue
+        elif field.name == "diagnostics":
+            value = dataclasses.asdict(value)
+        elif isinstance(value, Estimate):
+            value = [value.value, value.standard_error]
+        elif isinstance(value, np.ndarray):
+            value = value.tolist()
+        document[field.name] = value
+    return json.dumps(_finite(document), allow_nan=False)
+
+
+def fit_from_json(text: str) -> Fit:
+    """`Fit.from_json`."""
+    where = "Fit.from_json: text"
+    try:
+        document = json.loads(text)
+        kind, version = document.pop("softmap"), document.pop("version")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        kind, version = None, 0
+    if kind != "fit":
+        raise ValueError(f"{where} is not what Fit.to_json wrote")
+    if version > VERSION:
+        raise ValueError(f"{where} has version {version}, this softmap reads up to {VERSION}")
+    for name, value in document.items():
+        if name == "items":
+            document[name] = from_plain(value)
+        elif name == "anchors":
+            document[name] = tuple((from_plain([item])[0], score) for item, score in value)
+        elif name == "anchor" and value is not None:
+            document[name] = from_plain(value)[0]
+        elif name == "first_advantage" and value is not None:
+            document[name] = Estimate(*value)
+        elif name == "diagnostics":
+            document[name] = _diagnostics(value)
+        elif isinstance(value, list):
+            document[name] = np.array(_numbers(value))
+        elif value == "inf":
+            document[name] = math.inf
+    return Fit(**document)
+
+
+def _diagnostics(value: dict[str, Any]) -> Diagnostics:
+    findings = tuple(
+        Finding(f["code"], f["text"], from_plain(f["items"])) for f in value.pop("findings")
+    )
+    plain: dict[str, Any] = {
+        k: from_plain(v) if isinstance(v, list) else v for k, v in value.items()
+    }
+    return Diagnostics(findings, **plain)
+
+
+def _finite(value: Any) -> Any:
+    """Return value with null for NaN and "inf" for infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "inf"
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbers(entry) for entry in value]
+    return {None: math.nan, "inf": math.inf}.get(value, value)
 
 
 def to_plain(where: str, labels: Iterable[Any]) -> list[Any]:

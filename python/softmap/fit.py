@@ -6,28 +6,28 @@ import dataclasses
 import math
 import numbers
 import warnings
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softmap._backend import cpu
 from softmap._columns import Floats
+from softmap._newton import Problem, covariance, make_problem, newton, ranks, solve
 from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import (
     Diagnostics,
     Finding,
-    connected,
     diagnose,
     listed,
     rising_advantage,
+    strong_components,
     win_edges,
 )
 from softmap.errors import DataWarning, NoMaximumError
-from softmap.result import Estimate, Fit, normal_quantile
+from softmap.result import Estimate, Fit, normal_quantile, probabilities
 
 MAX_ITEMS = 2000
-_EPS = float(np.finfo(np.float64).eps)
 
 
 def fit(
@@ -38,8 +38,9 @@ def fit(
     first_advantage: float | str = 0.0,
     prior_sd: float = 10.0,
     prior_mean: float = 0.0,
+    anchors: Mapping[Any, float] | None = None,
     level: float = 0.95,
-    errors: str = "sandwich",
+    errors: str | None = None,
     tol: float = 1e-10,
     max_iter: int = 100,
     on_trouble: str = "warn",
@@ -71,24 +72,29 @@ def fit(
         weak on purpose. `inf` is maximum likelihood: scores sum to zero.
     prior_mean : float, default 0.0
         Mean of that prior, and so of the fitted scores. Without effect where prior_sd is inf.
+    anchors : mapping of item to score, optional
+        Scores that are given, in units of the link; the others are fitted to them. Standard errors
+        are then of scores, anchors having none, and scores have no mean of their own.
     level : float, default 0.95
         Of the intervals and rank ranges.
-    errors : "sandwich" or "fisher", default "sandwich"
+    errors : "sandwich", "fisher" or "cluster", optional
         Covariance from the observed information H (minus the second derivatives of the objective):
         "fisher" is H^-1; "sandwich" is H^-1 M H^-1 with M the sum over comparisons of weight^2
         times the outer square of the derivative of the comparison's log-likelihood, plus the
         information of the prior (so that an item without comparisons has the error of its prior).
         The sandwich stays right where a weight is not a number of independent trials (a tie as two
         half wins makes "fisher" too wide), but needs data: it is too small for an item that has
-        only won, only lost or only tied. Standard errors are of centred scores: C V C with
-        C = I - 11'/n.
+        only won, only lost or only tied. "cluster" squares the sum over each cluster instead, with
+        the factor G / (G - 1) for G clusters: right where comparisons depend on each other within a
+        cluster, for some dozens of clusters or more. Default: "cluster" where clusters were given,
+        else "sandwich". Standard errors are of centred scores: C V C with C = I - 11'/n.
     tol : float, default 1e-10
         Converged when no entry of a Newton step exceeds tol * max(1, max |s|).
     max_iter : int, default 100
     on_trouble : "warn", "raise" or "ignore", default "warn"
-        What happens when the data do not determine the ranking by themselves, so that the prior
-        does (groups that never met, items without a loss or without a win), or when the fit did not
-        converge: one `DataWarning`, issued or raised. `Fit.diagnostics` has the findings always.
+        What happens when there are findings, such as that the data do not determine the ranking by
+        themselves (`Diagnostics` lists all kinds): one `DataWarning`, issued or raised.
+        `Fit.diagnostics` has the findings always.
 
     Returns
     -------
@@ -124,24 +130,30 @@ def fit(
     '1.0986 1.1547 0.7500'
     """
     # a little over 60 lines: each option and each field of the result has its own
-    _check_choices(link=link, ties=ties, errors=errors, on_trouble=on_trouble)
+    _check_choices(link=link, ties=ties, on_trouble=on_trouble)
     _check_numbers(prior_sd, prior_mean, level, tol, max_iter)
-    estimated, fixed = _check_comparisons(comparisons, first_advantage)
-    diagnostics = _require_maximum(comparisons, ties, estimated, prior_sd)
-    problem = _problem(comparisons, link, ties, estimated, fixed, prior_sd)
+    advantage = _check_comparisons(comparisons, first_advantage, ties)
+    errors = _check_errors(comparisons, errors)
     mean = 0.0 if prior_sd == math.inf else float(prior_mean)
-    theta, n_iter, converged = _newton(problem, mean, tol, max_iter)
-    if not converged:
-        diagnostics = _with_finding(diagnostics, _not_converged(n_iter))
-    _report(diagnostics, on_trouble)
+    held = _check_anchors(comparisons, anchors)
+    diagnostics = require_maximum(comparisons, ties, advantage is None, prior_sd, held)
+    less_mean = {item: score - mean for item, score in held.items()}
+    problem = make_problem(comparisons, link, ties, advantage, prior_sd, less_mean)
+    theta, n_iter, converged = newton(problem, problem.start(), mean, tol, max_iter)
     n, quantile = problem.n, normal_quantile(level)
     value, gradient, curvature = problem.evaluate(theta)
-    covariance, variance = _covariance(problem, theta, curvature, errors)
-    scores, error = mean + theta[:n], np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    advantage = None if fixed == 0.0 else Estimate(fixed, 0.0)
-    if estimated:
-        advantage = Estimate(float(theta[n]), math.sqrt(variance))
-    rank, rank_low, rank_high = _ranks(scores, covariance, quantile)
+    v, variance = covariance(problem, theta, curvature, errors, ties, comparisons.rows)
+    scores, error = mean + theta[:n], np.sqrt(np.maximum(np.diag(v), 0.0))
+    more = [_not_converged(n_iter)]
+    if converged:
+        more = _prior_decides(comparisons.items, problem, theta, curvature, error, diagnostics)
+        more += _position_bias(comparisons, problem, theta)
+    diagnostics = _with_findings(diagnostics, more)
+    _report(diagnostics, on_trouble)
+    advantage_found = None if advantage == 0.0 else Estimate(problem.fixed, 0.0)
+    if advantage is None:
+        advantage_found = Estimate(float(theta[n]), math.sqrt(variance))
+    rank, rank_low, rank_high = ranks(scores, v, quantile)
     games, wins, n_ties, win_rate = _tallies(comparisons, ties)
     return Fit(
         items=comparisons.items,
@@ -162,199 +174,17 @@ def fit(
         prior_mean=mean,
         level=float(level),
         log_likelihood=float(value.sum()),
-        first_advantage=advantage,
+        first_advantage=advantage_found,
         converged=converged,
         n_iter=n_iter,
         gradient_max=problem.gradient_max(gradient),
         diagnostics=diagnostics,
         errors=errors,
-        covariance=covariance,
+        covariance=v,
         n_comparisons=comparisons.n_comparisons,
         unit="logits" if link == "logit" else "probits",
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Problem:
-    """The objective. A point theta holds the n scores less the prior mean, each group of connected
-    items with mean zero (as at the maximum), then the advantage if it is estimated.
-    """
-
-    n: int
-    link: str
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-    wins: Floats  # with half of the ties
-    losses: Floats
-    squares: Floats  # (3, cells): sums of squared weights of wins, losses and ties
-    precision: float  # of the prior, 1 / sd^2
-    estimated: bool
-    fixed: float  # advantage where it is not estimated
-    group: NDArray[np.int64]  # number of the connected group of each item
-    sizes: NDArray[np.int64]  # items per group
-
-    def terms(self, theta: Floats, wins: Floats, losses: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return log-likelihood, slope and curvature of each cell."""
-        advantage = theta[self.n] if self.estimated else self.fixed
-        d = theta[self.left] - theta[self.right] + advantage
-        value, slope, curvature = np.empty_like(d), np.empty_like(d), np.empty_like(d)
-        cpu().pair_terms(d, wins, losses, self.link, value, slope, curvature)
-        return value, slope, curvature
-
-    def evaluate(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the cells' log-likelihoods, the objective's gradient, the cells' curvatures."""
-        value, slope, curvature = self.terms(theta, self.wins, self.losses)
-        n = self.n
-        gradient = sums(self.left, slope, n) - sums(self.right, slope, n)
-        gradient -= self.precision * theta[:n]
-        if self.estimated:
-            gradient = np.append(gradient, slope.sum())
-        return value, gradient, curvature
-
-    def information(self, weight: Floats) -> Floats:
-        """Return the precision of the prior plus the sum over cells of weight * x x', where x is +1
-        at left, -1 at right, +1 at the advantage.
-        """
-        n = self.n
-        matrix = np.zeros((n + self.estimated, n + self.estimated))
-        matrix[self.left, self.right] = -weight  # no pair occurs twice in this order
-        matrix[:n, :n] += matrix[:n, :n].T
-        as_left, as_right = sums(self.left, weight, n), sums(self.right, weight, n)
-        matrix[range(n), range(n)] = as_left + as_right + self.precision
-        if self.estimated:
-            matrix[n, :n] = matrix[:n, n] = as_left - as_right
-            matrix[n, n] = weight.sum()
-        return matrix
-
-    def deflated(self, curvature: Floats) -> Floats:
-        """Return the information with the common shift of each group made as stiff as its softest
-        item. Shifts are eigenvectors of the information (eigenvalue: the precision) and the
-        gradient has no part along them, so the Newton step does not change, and maximum likelihood
-        (precision 0) or a very weak prior is no longer singular.
-        """
-        matrix = self.information(curvature)
-        n = self.n
-        softest = np.full(self.sizes.size, np.inf)
-        np.minimum.at(softest, self.group, np.diag(matrix)[:n])
-        shift = (softest / self.sizes)[self.group]
-        matrix[:n, :n] += shift[:, None] * (self.group[:, None] == self.group)
-        return matrix
-
-    def centred(self, x: Floats) -> Floats:
-        """Return x (n or n + 1, ...) with each group's mean over the first n rows taken off."""
-        order = np.argsort(self.group, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
-        total = np.add.reduceat(x[: self.n][order], starts, axis=0)
-        x = x.copy()
-        x[: self.n] -= (total.T / self.sizes).T[self.group]
-        return x
-
-    def gradient_max(self, gradient: Floats) -> float:
-        cell = self.wins + self.losses
-        weight = sums(self.left, cell, self.n) + sums(self.right, cell, self.n)
-        if self.estimated:
-            weight = np.append(weight, cell.sum())
-        return float(np.max(np.abs(gradient) / np.maximum(1.0, weight)))
-
-
-def _problem(
-    c: Comparisons, link: str, ties: str, estimated: bool, fixed: float, prior_sd: float
-) -> _Problem:
-    used = 1.0 if ties == "half" else 0.0
-    squares = (c.counts if c.squares is None else c.squares) * np.array([[1.0], [1.0], [used]])
-    drawn = 0.5 * used * c.ties
-    n = len(c.items)
-    winner, loser, _ = win_edges(c, ties)
-    label = connected(n, winner, loser)
-    _, group, sizes = np.unique(label, return_inverse=True, return_counts=True)
-    wins, losses = np.ascontiguousarray(c.wins + drawn), np.ascontiguousarray(c.losses + drawn)
-    precision = 1.0 / float(prior_sd) ** 2
-    return _Problem(
-        n, link, c.left, c.right, wins, losses, squares, precision, estimated, fixed, group, sizes
-    )
-
-
-def _newton(problem: _Problem, mean: float, tol: float, max_iter: int) -> tuple[Floats, int, bool]:
-    """Return (theta, steps, converged): safeguarded Newton from equal scores."""
-    n = problem.n
-    theta = np.zeros(n + problem.estimated)
-    value, gradient, curvature = problem.evaluate(theta)
-    objective = value.sum()
-    for n_iter in range(1, max_iter + 1):
-        step, exact = _solve(problem.deflated(curvature), gradient)
-        largest = float(np.max(np.abs(step)))
-        slope = float(gradient @ step)
-        for _ in range(60):
-            trial = problem.centred(theta + step)
-            value, new_gradient, curvature = problem.evaluate(trial)
-            new_objective = value.sum() - 0.5 * problem.precision * float(trial[:n] @ trial[:n])
-            noise = 8.0 * _EPS * (np.abs(value).sum() + abs(new_objective))
-            # the objective is concave: before the maximum along the step it has risen; a little
-            # behind it (where the objective itself is only rounding) it must not have fallen
-            along = float(new_gradient @ step)
-            if along >= 0.0 or (along >= -0.5 * slope and new_objective >= objective - noise):
-                break
-            step, slope = 0.5 * step, 0.5 * slope
-        theta, gradient, objective = trial, new_gradient, new_objective
-        if exact and largest <= tol * max(1.0, float(np.max(np.abs(mean + theta[:n])))):
-            return theta, n_iter, True
-    return theta, max_iter, False
-
-
-def _solve(matrix: Floats, gradient: Floats) -> tuple[Floats, bool]:
-    """Return an ascent direction, and whether it is the Newton step: where the information is
-    singular to rounding it is a shorter one, on which convergence is not judged. The diagonal is
-    scaled to one because weights may spread widely.
-    """
-    scale = _scale(matrix)
-    scaled = scale[:, None] * matrix * scale
-    for ridge in (0.0, 1e-12, 1e-8, 1e-4):
-        try:
-            step = scale * np.linalg.solve(scaled + ridge * np.eye(scale.size), scale * gradient)
-        except np.linalg.LinAlgError:
-            continue
-        if np.isfinite(step).all() and gradient @ step >= 0.0:
-            return step, ridge == 0.0
-    return scale * scale * gradient, False
-
-
-def _scale(matrix: Floats) -> Floats:
-    return 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-
-
-def _covariance(
-    problem: _Problem, theta: Floats, curvature: Floats, errors: str
-) -> tuple[Floats, float]:
-    """Return the covariance (n, n) of the centred scores and the variance of the advantage."""
-    n = problem.n
-    matrix = problem.deflated(curvature)
-    scale = _scale(matrix)
-    v = scale[:, None] * np.linalg.inv(scale[:, None] * matrix * scale) * scale
-    v = problem.centred(problem.centred(v).T)  # without the shifts of the groups
-    if errors == "sandwich":
-        one, zero = np.ones(problem.left.size), np.zeros(problem.left.size)
-        win, loss = problem.terms(theta, one, zero)[1], problem.terms(theta, zero, one)[1]
-        slopes = np.stack([win, loss, 0.5 * (win + loss)])
-        meat = (problem.squares * slopes**2).sum(axis=0)
-        v = v @ problem.information(meat) @ v
-    variance = max(0.0, float(v[n, n])) if problem.estimated else 0.0
-    v = v[:n, :n]
-    if problem.sizes.size > 1:  # the shift of a group is as uncertain as the mean of its priors
-        shift = 1.0 / (problem.precision * problem.sizes)
-        v = v + shift[problem.group][:, None] * (problem.group[:, None] == problem.group)
-        v = v - v.mean(axis=0)
-        v = v - v.mean(axis=1)[:, None]
-    return (v + v.T) / 2.0, variance
-
-
-def _ranks(scores: Floats, v: Floats, quantile: float) -> tuple[NDArray[np.int64], ...]:
-    """Return rank, rank_low and rank_high as `Fit` defines them."""
-    lead = scores - scores[:, None]  # [i, j]: by how much j is ahead of i
-    margin = quantile * np.sqrt(np.maximum(np.diag(v) + np.diag(v)[:, None] - 2.0 * v, 0.0))
-    return (
-        1 + np.count_nonzero(lead > 0.0, axis=1),
-        1 + np.count_nonzero(lead > margin, axis=1),
-        scores.size - np.count_nonzero(-lead > margin, axis=1),
+        anchors=tuple(held.items()),
+        comparisons=comparisons,
     )
 
 
@@ -373,27 +203,45 @@ def _tallies(c: Comparisons, ties: str) -> tuple[NDArray[Any], ...]:
     return games.astype(kind), wins.astype(kind), n_ties.astype(kind), rate
 
 
-def _require_maximum(c: Comparisons, ties: str, estimated: bool, prior_sd: float) -> Diagnostics:
+def require_maximum(
+    c: Comparisons,
+    ties: str,
+    estimated: bool,
+    prior_sd: float,
+    anchors: Mapping[Hashable, float],
+) -> Diagnostics:
     """Raise NoMaximumError where there is none; return the diagnostics, with a finding where only
     the prior tells the advantage from the scores.
     """
     found = diagnose(c, ties=ties)
     proper = math.isfinite(prior_sd)
-    if not proper and not found.strongly_connected:
-        reasons = "; ".join(finding.text for finding in found.findings)
+    winner, loser, place = win_edges(c, ties)
+    strong = found.strongly_connected
+    if anchors:  # all are one fixed point
+        node = np.arange(len(c.items))
+        held = np.array([item in anchors for item in c.items])
+        node[held] = np.argmax(held)
+        winner, loser = node[winner], node[loser]
+        label = strong_components(node.size, winner, loser)[node]
+        loose = label != label[np.argmax(held)]
+        strong = not loose.any()
+    if not proper and not strong:
+        reasons = "; ".join(finding.text for finding in found.findings if finding.structural)
+        if anchors:
+            names = listed(c.items[k] for k in np.flatnonzero(loose))
+            reasons = f"wins and losses do not tie {names} to the anchors"
         raise NoMaximumError(
             f"fit: prior_sd = inf, no unique maximum exists: {reasons} (give a finite prior_sd)"
         )
     if not estimated:
         return found
-    winner, loser, place = win_edges(c, ties)
     for side, word in ((1, "first"), (-1, "second")):
         if side not in place:  # no prior holds the advantage back
             raise NoMaximumError(
                 f"fit: first_advantage = 'estimate', no maximum exists: the {word} item never won, "
                 f"in comparisons of {listed(c.items)} (give a number)"
             )
-    if not found.strongly_connected:
+    if not strong:
         return found
     n = len(c.items)
     up, down = rising_advantage(n, winner, loser, place), rising_advantage(n, winner, loser, -place)
@@ -406,15 +254,74 @@ def _require_maximum(c: Comparisons, ties: str, estimated: bool, prior_sd: float
         text = "first_advantage cannot be told from the scores"
     text += f", together with a shift of {listed(moved)} against the rest"
     if proper:
-        return _with_finding(found, Finding("first_advantage", text, moved))
+        return _with_findings(found, [Finding("first_advantage", text, moved)])
     raise NoMaximumError(
         f"fit: prior_sd = inf, no unique maximum exists: {text} "
         "(give a finite prior_sd, or first_advantage as a number)"
     )
 
 
-def _with_finding(found: Diagnostics, finding: Finding) -> Diagnostics:
-    return dataclasses.replace(found, findings=(*found.findings, finding))
+def _prior_decides(
+    items: tuple[Hashable, ...],
+    problem: Problem,
+    theta: Floats,
+    curvature: Floats,
+    error: Floats,
+    found: Diagnostics,
+) -> list[Finding]:
+    """Return a finding on the scores that maximum likelihood puts more than half a standard error
+    elsewhere. Where it puts them nowhere, the other findings have said so.
+    """
+    structural = any(finding.structural for finding in found.findings)
+    if problem.precision == 0.0 or structural:
+        return []
+    flat = dataclasses.replace(problem, precision=0.0)
+    step, _ = solve(flat.deflated(curvature), flat.evaluate(theta)[1])
+    n, limit = problem.n, 0.5 * error
+    if (np.abs(step[:n]) <= 0.5 * limit).all():
+        return []
+    free, _, _ = newton(flat, theta, 0.0, 1e-6, 100)
+    names = tuple(items[k] for k in np.flatnonzero(np.abs(free - theta)[:n] > limit))
+    if not names:
+        return []
+    scores = "score" if len(names) == 1 else "scores"
+    text = (
+        f"the prior moves the {scores} of {listed(names)} by more than half a standard error "
+        "(a larger prior_sd leaves more to the data)"
+    )
+    return [Finding("prior_decides", text, names)]
+
+
+def _position_bias(c: Comparisons, problem: Problem, theta: Floats) -> list[Finding]:
+    """Return a finding where the first position wins too often, or too rarely, to be chance.
+
+    Score test of the advantage at the fitted scores: four standard errors, and at least 2 % from
+    even between equals. The size is that of one Newton step.
+    """
+    if problem.estimated or not c.ordered or not (problem.wins + problem.losses).any():
+        return []
+    wider = dataclasses.replace(problem, estimated=True)
+    at = np.append(theta, problem.fixed)
+    _, gradient, curvature = wider.evaluate(at)
+    matrix = wider.deflated(curvature)
+    unit = np.zeros(at.size)
+    unit[-1] = 1.0
+    variance = float(solve(matrix, unit)[0][-1])
+    bias = variance * float(gradient[-1])
+    total = problem.fixed + bias
+    even = float(probabilities(np.array([total]), problem.link)[0])
+    if not abs(bias) > 4.0 * math.sqrt(max(0.0, variance)) or abs(even - 0.5) < 0.02:
+        return []
+    first, second = float(c.wins.sum()), float(c.losses.sum())
+    share = first / (first + second) if first + second else 0.5
+    text = f"the first position won {100 * share:.1f}% of {first + second:.10g} decided comparisons"
+    if 0.0 < share < 1.0:
+        text += f", and would win about {100 * even:.0f}% between equals"
+    return [Finding("position_bias", f"{text} (first_advantage='estimate' accounts for that)")]
+
+
+def _with_findings(found: Diagnostics, findings: list[Finding]) -> Diagnostics:
+    return dataclasses.replace(found, findings=(*found.findings, *findings))
 
 
 def _not_converged(n_iter: int) -> Finding:
@@ -430,8 +337,8 @@ def _report(diagnostics: Diagnostics, on_trouble: str) -> None:
         warnings.warn(message, stacklevel=3)  # of the caller of fit
 
 
-def _check_comparisons(comparisons: Comparisons, first_advantage: Any) -> tuple[bool, float]:
-    """Return whether the advantage is estimated, and its fixed value."""
+def _check_comparisons(comparisons: Comparisons, first_advantage: Any, ties: str) -> float | None:
+    """Return the fixed value of the advantage, None where it is estimated."""
     if not isinstance(comparisons, Comparisons):
         kind = type(comparisons).__name__
         cure = "make one with Comparisons.from_pairs"
@@ -440,6 +347,9 @@ def _check_comparisons(comparisons: Comparisons, first_advantage: Any) -> tuple[
         raise ValueError(f"fit: comparisons has {n} items, must be at most {MAX_ITEMS}")
     if not comparisons.n_comparisons > 0:
         raise ValueError("fit: all weights of these comparisons are 0")
+    if comparisons.soft and ties != "half":
+        rule = "ties are hidden in probabilities that the left won"
+        raise ValueError(f"fit: ties = {ties!r}, but {rule} (use ties='half')")
     estimated = isinstance(first_advantage, str) and first_advantage == "estimate"
     number = isinstance(first_advantage, numbers.Real) and not isinstance(first_advantage, bool)
     if not estimated and not (number and math.isfinite(first_advantage)):
@@ -451,14 +361,45 @@ def _check_comparisons(comparisons: Comparisons, first_advantage: Any) -> tuple[
             f"fit: first_advantage = {first_advantage!r}, but which item was first is unknown in "
             "these comparisons (use Comparisons.from_pairs)"
         )
-    return estimated, 0.0 if estimated else float(first_advantage)
+    return None if estimated else float(first_advantage)
 
 
-def _check_choices(*, link: str, ties: str, errors: str, on_trouble: str) -> None:
+def _check_errors(comparisons: Comparisons, errors: str | None) -> str:
+    rows = comparisons.rows
+    clusters = () if rows is None else rows.labels.get("clusters", ())
+    if errors is None:
+        return "cluster" if len(clusters) > 1 else "sandwich"
+    if errors not in ("sandwich", "fisher", "cluster"):
+        raise ValueError(f"fit: errors = {errors!r}, must be sandwich or fisher or cluster")
+    if errors == "cluster" and len(clusters) < 2:
+        raise ValueError(
+            f"fit: errors = 'cluster', but these comparisons have {len(clusters)} clusters, at "
+            "least 2 are needed (use Comparisons.from_pairs with clusters=)"
+        )
+    return errors
+
+
+def _check_anchors(
+    comparisons: Comparisons, anchors: Mapping[Any, float] | None
+) -> dict[Hashable, float]:
+    if anchors is None:
+        return {}
+    if not isinstance(anchors, Mapping):
+        kind = type(anchors).__name__
+        raise TypeError(f"fit: anchors is a {kind}, must be a mapping of item to score")
+    for item, score in anchors.items():
+        if item not in comparisons.items:
+            some = listed(comparisons.items)
+            raise ValueError(f"fit: anchors has {item!r}, which is not among the items {some}")
+        if not isinstance(score, numbers.Real) or not abs(float(score)) <= 1e6:
+            raise ValueError(f"fit: anchors[{item!r}] = {score!r}, must be from -1e6 to 1e6")
+    return {item: float(anchors[item]) for item in comparisons.items if item in anchors}
+
+
+def _check_choices(*, link: str, ties: str, on_trouble: str) -> None:
     for name, value, allowed in (
         ("link", link, ("logit", "probit")),
         ("ties", ties, ("half", "drop")),
-        ("errors", errors, ("sandwich", "fisher")),
         ("on_trouble", on_trouble, ("warn", "raise", "ignore")),
     ):
         if value not in allowed:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softmap._backend import cpu
 from softmap._columns import Floats, Ints
+from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, listed
+from softmap.errors import optional
+
+if TYPE_CHECKING:
+    from softmap.bootstrap import Bootstrap
 
 # Elo's units: 400 points are odds of 10 : 1; in his original normal model performances have a
 # standard deviation of 200, so a difference of two has 200 sqrt(2) (A. E. Elo, The Rating of
@@ -93,6 +98,12 @@ class Fit:
         Units of `scores` per unit of the link: 1 until `rescale`.
     unit : str
         Name of that unit: "logits", "probits" or "Elo".
+    anchors : tuple of (item, score)
+        Those that were given to `fit`, in units of the link.
+    center, anchor
+        As given to `rescale`; None before.
+    comparisons : Comparisons or None
+        The data, which `bootstrap` needs; None after `from_json`.
     """
 
     items: tuple[Hashable, ...]
@@ -123,6 +134,10 @@ class Fit:
     n_comparisons: int | float
     scale: float = 1.0
     unit: str = "logits"
+    anchors: tuple[tuple[Hashable, float], ...] = ()
+    center: float | None = None
+    anchor: Hashable | None = None
+    comparisons: Comparisons | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -187,12 +202,12 @@ class Fit:
         """
         difference = self.scores[self._index("probability", "a", a)]
         difference = difference - self.scores[self._index("probability", "b", b)]
-        return float(_probability(difference / self.scale, self.link)[0])
+        return float(probabilities(difference / self.scale, self.link)[0])
 
     def probability_matrix(self) -> Floats:
         """Return (n, n): the probability that the row's item beats the column's, none first."""
         difference = (self.scores[:, None] - self.scores) / self.scale
-        return _probability(difference.ravel(), self.link).reshape(difference.shape)
+        return probabilities(difference.ravel(), self.link).reshape(difference.shape)
 
     def compare(self, a: Hashable, b: Hashable) -> Contrast:
         """Return score of `a` - score of `b`, its error, and the probability that `a` beats `b`.
@@ -233,10 +248,7 @@ class Fit:
         if not math.isfinite(center):
             raise ValueError(f"Fit.rescale: center = {center}, must be finite")
         factor = _ELO[self.link] / self.scale
-        weight = np.full(len(self.items), 1.0 / len(self.items))
-        if anchor is not None:
-            weight = np.zeros(len(self.items))
-            weight[self._index("rescale", "anchor", anchor)] = 1.0
+        weight = self._reference(anchor)
         scores = center + factor * (self.scores - weight @ self.scores)
         v = self.covariance
         v = v - v @ weight - (v @ weight)[:, None] + weight @ v @ weight
@@ -256,7 +268,121 @@ class Fit:
             covariance=v,
             scale=_ELO[self.link],
             unit="Elo",
+            center=float(center),
+            anchor=anchor,
         )
+
+    def _reference(self, anchor: Hashable | None) -> Floats:
+        """Return the weights of the items in the score that becomes the center."""
+        if anchor is None:
+            return np.full(len(self.items), 1.0 / len(self.items))
+        weight = np.zeros(len(self.items))
+        weight[self._index("rescale", "anchor", anchor)] = 1.0
+        return weight
+
+    def bootstrap(self, n: int = 1000, *, by: str = "row", rng: Any = None) -> Bootstrap:
+        """Fit resampled data sets: how much scores and ranks vary without any formula.
+
+        Each data set is as large as the given one, drawn from it with replacement; the counts are
+        drawn, not the rows, where all weights are one.
+
+        Parameters
+        ----------
+        n : int, default 1000
+        by : "row" or "cluster", default "row"
+            What is drawn. Weighted rows and probabilities need rows that were kept.
+        rng : int or numpy.random.Generator, optional
+            Seed or generator; fresh entropy by default.
+
+        Raises
+        ------
+        ValueError
+            No data (after `from_json`), an option out of its range, clusters or rows that are not
+            there, or not two data sets with a maximum.
+
+        Examples
+        --------
+        >>> import softmap
+        >>> fit = softmap.fit(softmap.Comparisons.from_matrix([[0, 30], [20, 0]]))
+        >>> resampled = fit.bootstrap(500, rng=1)
+        >>> print(fit.standard_errors.round(1), resampled.standard_errors.round(1))
+        [0.1 0.1] [0.1 0.1]
+        """
+        from softmap import bootstrap
+
+        if self.comparisons is None:
+            raise ValueError("Fit.bootstrap: this fit has no comparisons, it came from JSON")
+        advantage = self.first_advantage
+        fixed: float | None = 0.0
+        if advantage is not None:
+            fixed = None if advantage.standard_error > 0.0 else advantage.value / self.scale
+        scores = bootstrap.bootstrap(
+            self.comparisons,
+            self.prior_mean + (self.scores - self.scores.mean()) / self.scale,
+            link=self.link,
+            ties=self.ties,
+            advantage=fixed,
+            prior_sd=self.prior_sd,
+            prior_mean=self.prior_mean,
+            anchors=dict(self.anchors),
+            n=n,
+            by=by,
+            rng=rng,
+        )
+        if self.center is not None:
+            reference = scores @ self._reference(self.anchor)
+            scores = self.center + self.scale * (scores - reference[:, None])
+        return bootstrap.summarise(self.items, scores, self.level)
+
+    def columns(self, min_games: float = 0) -> dict[str, list[Any]]:
+        """Return the leaderboard in full precision, best item first, as `to_frame` has it."""
+        arrays = {
+            "rank": self.rank,
+            "score": self.scores,
+            "standard_error": self.standard_errors,
+            "low": self.low,
+            "high": self.high,
+            "rank_low": self.rank_low,
+            "rank_high": self.rank_high,
+            "games": self.games,
+            "wins": self.wins,
+            "ties": self.n_ties,
+            "win_rate": self.win_rate,
+        }
+        order = np.argsort(-self.scores, kind="stable")
+        order = order[self.games[order] >= min_games]
+        table = {name: array[order].tolist() for name, array in arrays.items()}
+        return {"rank": table.pop("rank"), "item": [self.items[k] for k in order], **table}
+
+    def to_frame(self, min_games: float = 0, *, library: str = "pandas") -> Any:
+        """Return the leaderboard as a data frame, best item first.
+
+        Parameters
+        ----------
+        min_games : number, default 0
+            Items with fewer comparisons are left out; the ranks stay those among all.
+        library : "pandas" or "polars", default "pandas"
+        """
+        if library not in ("pandas", "polars"):
+            raise ValueError(f"Fit.to_frame: library = {library!r}, must be pandas or polars")
+        module = optional("Fit.to_frame", library, library)
+        return module.DataFrame(self.columns(min_games))
+
+    def to_json(self) -> str:
+        """Return everything but the comparisons as JSON, which `from_json` reads.
+
+        Items must be str, int, float, bool or tuples of these. NaN is null, infinity "inf".
+        """
+        from softmap import exchange
+
+        return exchange.fit_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Fit:
+        """Return the fit that `to_json` wrote; ValueError for other text."""
+        from softmap import exchange
+
+        return exchange.fit_from_json(text)
 
     def _index(self, method: str, name: str, item: Hashable) -> int:
         try:
@@ -282,7 +408,7 @@ def decimals(errors: Floats) -> int:
     return min(6, max(0, 1 - math.floor(math.log10(float(np.median(known))))))
 
 
-def _probability(difference: ArrayLike, link: str) -> Floats:
+def probabilities(difference: ArrayLike, link: str) -> Floats:
     """Return F(difference), as the exponential of its logarithm: right in both tails."""
     d = np.array(difference, dtype=np.float64, ndmin=1)
     value, slope, curvature = np.empty_like(d), np.empty_like(d), np.empty_like(d)
