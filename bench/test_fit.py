@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import rivals
 import softmap
 from ops.fit import ANCHORS, LINKS, MIN_MAX_SCORE, PREFERENCES, random_tables

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-import rivals
 import scipy.special
+
+import rivals
 import softmap
 from ops.pairwise import DTYPES, LINKS, SIZES
 

@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 import pytest
-import rivals
 import scipy.special
+
+import rivals
 import softmap
 from ops.softmax import CASES, DTYPES, SIZES
 

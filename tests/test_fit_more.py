@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from softmap import Comparisons, DataWarning, Fit, NoMaximumError, fit, fit_groups
 from softmap.demo import baseball
 from softmap.errors import BackendMissingError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ops import fit as cases
 from softmap.fit_many import Status, fit_many, score_against_anchors
 
