@@ -268,7 +268,11 @@ X = np.zeros((2, 3))
         ({"x": [[1], [1, 2]]}, TypeError, "x cannot be read as an array (setting an array element"),
         ({"x": np.ma.ones(2)}, TypeError, "x is a masked array, whose mask would be ignored"),
         ({"x": X.view(np.matrix)}, TypeError, "x is a numpy.matrix; pass numpy.asarray(x)"),
-        ({"x": Unsupported()}, TypeError, "it is a tensorflow.Unsupported; call numpy.asarray on"),
+        (
+            {"x": Unsupported()},
+            TypeError,
+            "x cannot be read as an array (it is a tensorflow.Unsupported; call numpy.asarray on",
+        ),
         ({"x": OnGpu()}, RuntimeError, "x is on a GPU and this installation has no CUDA backend"),
         ({"axis": 2}, np.exceptions.AxisError, "axis 2 is out of range for x of shape (2, 3)"),
         ({"axis": -3}, np.exceptions.AxisError, "axis -3 is out of range for x of shape (2, 3)"),

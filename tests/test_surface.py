@@ -24,6 +24,7 @@ METHODS = {
 }
 # Optional arguments that may be given by position, as in SciPy, or because the order is obvious.
 POSITIONAL = {"axis", "b", "keepdims", "return_sign", "outcome", "to"}
+POSITIONAL |= {"operation", "n", "min_games"}
 
 
 def test_all_names_exist_and_are_sorted():
@@ -90,7 +91,11 @@ def test_results_are_frozen(name):
     if dataclasses.is_dataclass(CLASSES[name]):
         assert CLASSES[name].__dataclass_params__.frozen
     else:
-        assert issubclass(CLASSES[name], Exception) or name in ("Comparisons", "Status")
+        assert issubclass(CLASSES[name], Exception) or name in (
+            "Comparisons",
+            "Status",
+            "FitGroups",
+        )
 
 
 def test_package_ships_its_types():

@@ -25,7 +25,7 @@ def _read(function: str, name: str, x: object) -> Array:
         _backend.cuda(function, name)
     try:
         return library.to_numpy(x)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+    except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
         raise TypeError(f"{function}: {name} cannot be read as an array ({error})") from None
 
 

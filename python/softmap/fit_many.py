@@ -18,7 +18,7 @@ LINKS = ("logit", "probit")
 
 
 class Status(IntEnum):
-    """What became of one problem of a batch."""
+    """What became of one problem of a batch: OK, or why its scores are not the maximum."""
 
     OK = 0
     """Solved to the tolerance, and checked against rounding."""
