@@ -403,7 +403,8 @@ def level_scores(
         x, flat, start, values, t, bool(mass), n_threads
     )
     if out is not None:
-        check_out(name, out, score.shape)[...] = score
+        place = check_out(name, out, score.shape)
+        place[...] = converted(score, place.dtype)
         announce_write(out)
     return LevelScores(
         library.from_numpy(score, logits) if out is None else out,
