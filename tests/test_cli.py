@@ -118,9 +118,10 @@ def test_fit_markdown(run):
     _, out, _ = run("fit", "-", "--format", "md", stdin=FOOD.replace("a", "x|y"))
     lines = out.splitlines()
     assert lines[:2] == [
-        "| rank | item | score | 95% interval | ranks | games | win% |",
-        "| --: | :-- | --: | --: | --: | --: | --: |",
+        "| rank | item | score |   95% interval | ranks | games | win% |",
+        "| ---: | :--- | ----: | -------------: | ----: | ----: | ---: |",
     ]
+    assert len({len(line) for line in lines}) == 1
     assert any("| x\\|y |" in line for line in lines)
 
 
@@ -216,7 +217,7 @@ def test_exit_code_2_for_usage(run, arguments):
 
 
 def test_help_shows_examples_and_exit_codes(run):
-    for arguments in (["--help"], ["fit", "--help"], ["levels", "--help"]):
+    for arguments in (["--help"], ["fit", "--help"], ["check", "--help"], ["choices", "--help"]):
         code, out, _ = run(*arguments)
         assert code == 0
         assert "softmap fit battles.csv" in out
@@ -353,3 +354,88 @@ def test_broken_pipe_is_silent():
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+VOTES = (
+    "left,right,winner,lang,who\na,b,left,en,1\nb,a,left,en,2\na,b,left,en,2\nc,a,tie,fr,1\n"
+    "b,c,right,fr,3\nc,b,right,fr,3\n"
+)
+
+
+def test_fit_by_group(run):
+    code, out, err = run("fit", "-", "--group", "lang", stdin=VOTES)
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith("==")] == ["== en ==", "== fr =="]
+    _, out, _ = run("fit", "-", "--group", "lang", "--format", "csv", stdin=VOTES)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["group"], row["item"]) for row in rows[:2]] == [("en", "a"), ("en", "b")]
+    _, out, _ = run("fit", "-", "--group", "lang", "--format", "md", stdin=VOTES)
+    assert out.startswith("## en\n\n| rank |")
+    text = VOTES + "c,a,left,it,1\n"
+    code, out, err = run("fit", "-", "--group=lang", "--prior-sd=inf", "--format=json", stdin=text)
+    document = json.loads(out)
+    assert code == 0
+    assert (list(document["groups"]), list(document["failed"])) == (["en", "fr"], ["it"])
+    assert err.startswith("softmap: note: it: fit: prior_sd = inf, no unique maximum exists")
+    only = "left,right,winner,lang\na,b,left,en\n"
+    code, out, err = run("fit", "-", "--group", "lang", "--prior-sd", "inf", stdin=only)
+    assert (code, out) == (1, "")
+    assert err.endswith("softmap: fit: no group could be fitted\n")
+
+
+def test_fit_by_group_with_an_anchor_that_one_lacks(run):
+    code, out, err = run("fit", "-", "--group=lang", "--elo", "--anchor=c", stdin=VOTES)
+    assert code == 0
+    assert "== fr ==" in out
+    assert err == "softmap: note: en: Fit.rescale: anchor = 'c' is not among the items a, b\n"
+
+
+def test_fit_clusters_and_min_games(run):
+    _, out, _ = run("fit", "-", "--clusters", "who", stdin=VOTES)
+    assert "cluster errors" in out
+    _, out, _ = run("fit", "-", "--min-games", "4", "--format", "csv", stdin=VOTES)
+    assert [row["item"] for row in csv.DictReader(io.StringIO(out))] == ["a", "b"]
+    assert "\n   3  c" not in run("fit", "-", "--min-games", "4", stdin=VOTES)[1]
+
+
+def test_fit_reads_jsonl_from_standard_input(run):
+    rows = csv.DictReader(io.StringIO(VOTES))
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert run("fit", "-", stdin=text) == run("fit", "-", stdin=VOTES)
+
+
+def test_fit_soft(run):
+    code, out, _ = run("fit", "-", "--soft", stdin="left,right,winner\na,b,0.7\nb,a,0.4\n")
+    assert code == 0
+    assert "2 items, 2 comparisons" in out
+
+
+def test_fit_plot(run, games, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is an optional library")
+    path = tmp_path / "scores.png"
+    code, _, err = run("fit", games, "--plot", str(path))
+    assert (code, err) == (0, "")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    code, _, err = run("fit", "-", "--plot", str(path), "--group", "lang", stdin=VOTES)
+    assert (code, err) == (2, "softmap: fit: --plot draws one leaderboard, leave out --group\n")
+
+
+def test_check(run, games):
+    assert run("check", games) == (
+        0,
+        "42 rows, 273 comparisons of 7 items, 0 of them ties\n"
+        "every item has beaten every other one, directly or through others\nno trouble found\n",
+        "",
+    )
+    text = "winner,loser\na,b\nb,a\nc,d\n"
+    assert run("check", "-", stdin=text) == (
+        1,
+        "3 rows, 3 comparisons of 4 items, 0 of them ties\n"
+        "2 groups that never met, the largest has 2 items\n"
+        "! these comparisons alone do not determine all scores, the prior helps\n"
+        "! the comparisons fall into 2 groups that never met: {a, b}; {c, d}\n"
+        "! c never lost\n! d never won\n",
+        "",
+    )
+    assert "connected, but some items" in run("check", "-", stdin="winner,loser\na,b\n")[1]
+    assert run("check", "no such file.csv")[0] == 2

@@ -296,7 +296,7 @@ def _position_bias(c: Comparisons, problem: Problem, theta: Floats) -> list[Find
     """Return a finding where the first position wins too often, or too rarely, to be chance.
 
     Score test of the advantage at the fitted scores: four standard errors, and at least 2 % from
-    even between equals. The size is that of one Newton step.
+    even between equals. The size is what would be estimated.
     """
     if problem.estimated or not c.ordered or not (problem.wins + problem.losses).any():
         return []
@@ -308,14 +308,17 @@ def _position_bias(c: Comparisons, problem: Problem, theta: Floats) -> list[Find
     unit[-1] = 1.0
     variance = float(solve(matrix, unit)[0][-1])
     bias = variance * float(gradient[-1])
-    total = problem.fixed + bias
-    even = float(probabilities(np.array([total]), problem.link)[0])
-    if not abs(bias) > 4.0 * math.sqrt(max(0.0, variance)) or abs(even - 0.5) < 0.02:
+    if not abs(bias) > 4.0 * math.sqrt(max(0.0, variance)):
         return []
     first, second = float(c.wins.sum()), float(c.losses.sum())
     share = first / (first + second) if first + second else 0.5
     text = f"the first position won {100 * share:.1f}% of {first + second:.10g} decided comparisons"
     if 0.0 < share < 1.0:
+        best, _, converged = newton(wider, at, 0.0, 1e-6, 50)
+        total = float(best[-1]) if converged else problem.fixed + bias
+        even = float(probabilities(np.array([total]), problem.link)[0])
+        if converged and abs(even - 0.5) < 0.02 and problem.fixed == 0.0:
+            return []
         text += f", and would win about {100 * even:.0f}% between equals"
     return [Finding("position_bias", f"{text} (first_advantage='estimate' accounts for that)")]
 

@@ -153,9 +153,10 @@ class Fit:
     def __str__(self) -> str:
         return self.summary()
 
-    def summary(self) -> str:
+    def summary(self, min_games: float = 0) -> str:
         """Return the leaderboard as text: what was fitted, one line per item, what to beware of.
 
+        Items with fewer comparisons than `min_games` are left out; the ranks stay those among all.
         Scores have as many digits as leave two to the typical standard error.
         """
         prior = "maximum likelihood"
@@ -174,12 +175,12 @@ class Fit:
             digits = decimals(np.array([error]))
             given = "given" if error == 0.0 else f"standard error {error:.{digits}f}"
             lines.append(f"advantage of the first position {value:.{digits}f} ({given})")
-        lines += ["", *aligned(self.table())]
+        lines += ["", *aligned(self.table(min_games))]
         if self.diagnostics.findings:
             lines += ["", *(f"! {sentence}" for sentence in self.diagnostics.sentences())]
         return "\n".join(lines)
 
-    def table(self) -> list[list[str]]:
+    def table(self, min_games: float = 0) -> list[list[str]]:
         """Return the cells of `summary` as text, first row the header, best item first."""
         digits = decimals(self.standard_errors)
         interval = f"{100 * self.level:g}% interval"
@@ -187,7 +188,8 @@ class Fit:
         columns = (self.scores, self.low, self.high)
         shown = [[f"{x:.{digits}f}" for x in column] for column in columns]
         width = max(len(text) for column in shown[1:] for text in column)
-        for k in np.argsort(-self.scores, kind="stable"):
+        order = np.argsort(-self.scores, kind="stable")
+        for k in order[self.games[order] >= min_games]:
             interval = f"[{shown[1][k]:>{width}}, {shown[2][k]:>{width}}]"
             ranks = f"{self.rank_low[k]}-{self.rank_high[k]}"
             rate = "-" if math.isnan(self.win_rate[k]) else f"{100 * self.win_rate[k]:.1f}"
@@ -271,6 +273,23 @@ class Fit:
             center=float(center),
             anchor=anchor,
         )
+
+    def plot(self, kind: str = "forest", *, ax: Any = None, most: int = 60) -> Any:
+        """Draw the fit and return the Matplotlib axes, `plot().figure.savefig("scores.png")`.
+
+        Parameters
+        ----------
+        kind : "forest", "matrix" or "calibration", default "forest"
+            Scores with intervals, and the ranks that the data leave open; the probability that each
+            item beats each other one; predicted against observed win rates, in ten bins.
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+        most : int, default 60
+            How many items are drawn, the best ones.
+        """
+        from softmap import plot
+
+        return plot.draw(self, kind, ax, most)
 
     def _reference(self, anchor: Hashable | None) -> Floats:
         """Return the weights of the items in the score that becomes the center."""
