@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from softmap._backend import cpu
 from softmap._columns import Floats, Ints
-from softmap.comparisons import Comparisons, Rows, sums
+from softmap._rows import Rows
+from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import connected, win_edges
 
 _EPS = float(np.finfo(np.float64).eps)

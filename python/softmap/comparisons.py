@@ -24,65 +24,7 @@ from softmap._columns import (
     read_weights,
     sort_labels,
 )
-
-_TURN = np.array([1, 0, 2])  # wins, losses, ties, seen from the other item
-_TURN_SQUARES = np.array([1, 0, 2, 3, 5, 4])
-_FACTORS = np.array([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]).T  # of the squares
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
-    """Comparisons one by one, in an order that depends on nothing but themselves.
-
-    Attributes
-    ----------
-    left, right : int64 arrays (rows,)
-    amounts : float64 array (3, rows)
-        Weight times probability of a win of the left, a loss, a tie.
-    codes : dict of name to int64 array (rows,)
-        "judges" and "clusters", where they were given: indices into `labels` of the same name.
-    labels : dict of name to sorted labels
-    covariates : dict of name to float64 array (rows,)
-    """
-
-    left: Ints
-    right: Ints
-    amounts: Floats
-    codes: dict[str, Ints]
-    labels: dict[str, tuple[Hashable, ...]]
-    covariates: dict[str, Floats]
-
-    def columns(self) -> list[NDArray[Any]]:
-        """Return all columns, the first being the most important to sort by."""
-        rest = [*self.codes.values(), *self.covariates.values()]
-        return [self.left, self.right, *self.amounts, *rest]
-
-    def take(self, index: NDArray[Any]) -> Rows:
-        """Return these rows in this order."""
-        return Rows(
-            self.left[index],
-            self.right[index],
-            self.amounts[:, index],
-            {name: column[index] for name, column in self.codes.items()},
-            self.labels,
-            {name: column[index] for name, column in self.covariates.items()},
-        )
-
-    def __post_init__(self) -> None:
-        for column in (self.amounts, *self.columns()):
-            column.flags.writeable = False
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Rows):
-            return NotImplemented
-        named = (self.labels, [*self.covariates]) == (other.labels, [*other.covariates])
-        pairs = zip(self.columns(), other.columns(), strict=named)
-        return named and all(np.array_equal(a, b) for a, b in pairs)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __reduce__(self) -> tuple[type[Rows], tuple[Any, ...]]:
-        return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
+from softmap._rows import Rows, canonical, difference, joined, one_way, products
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -475,7 +417,7 @@ class Comparisons:
             self.soft or other.soft,
             self.n_rows + other.n_rows,
             tuple(sorted(self.skipped + other.skipped)),
-            _joined("__add__", a, b),
+            joined("Comparisons.__add__", a.rows, b.rows),
             groups,
         )
 
@@ -497,21 +439,11 @@ class Comparisons:
         a = self
         n, width = len(a.items), max(a._width, other._width)
         key, gone = a.left * n + a.right, other.left * n + other.right
-        at = np.minimum(np.searchsorted(key, gone), max(0, key.size - 1))
-        hit = key[at] == gone if key.size else np.zeros(gone.size, dtype=bool)
-        left = np.vstack([a.counts, a._squares(width)]).astype(np.float64)
-        taken = np.zeros_like(left)
-        taken[:, at[hit]] = np.vstack([other.counts, other._squares(width)])[:, hit]
-        rest = left - taken
-        short = (rest < -1e-9 * np.maximum(left, 1.0)).any(axis=0)
-        short_other = ~hit & other.counts.any(axis=0)
-        if short.any() or short_other.any():
-            cell = int(np.argmax(short)) if short.any() else -1
-            k = key[cell] if short.any() else gone[np.argmax(short_other)]
-            pair = f"{a.items[k // n]!r} and {a.items[k % n]!r}"
+        have, take = (np.vstack([c.counts, c._squares(width)]) for c in (a, other))
+        rest, short = difference(key, have.astype(np.float64), gone, take)
+        if short >= 0:
+            pair = f"{a.items[short // n]!r} and {a.items[short % n]!r}"
             raise ValueError(f"{where}: more comparisons of {pair} are retracted than there are")
-        # what rounding leaves of a difference of weights is nothing
-        rest[rest <= 1e-12 * left] = 0.0
         kept = rest[:3].any(axis=0)
         mine, others = dict(a.groups), dict(other.groups)
         if missing := set(others) - set(mine):
@@ -528,7 +460,7 @@ class Comparisons:
             a.soft,
             a.n_rows - other.n_rows,
             tuple(sorted(skipped.elements())),
-            _joined("__sub__", a, other),
+            joined("Comparisons.__sub__", a.rows, other.rows),
             tuple((x, part) for x, part in groups if part.n_rows),
         )
 
@@ -587,11 +519,11 @@ def collect(
     Eleven parameters: it is the only constructor, everything that is stored passes here.
     """
     if rows is not None:
-        rows = _canonical(rows, ordered)
+        rows = canonical(rows, ordered)
         left, right, counts = rows.left, rows.right, rows.amounts
-        squares = None if squares is None else _products(counts, len(squares))
+        squares = None if squares is None else products(counts, len(squares))
     elif not ordered:  # every pair in one direction
-        left, right, counts, squares = _one_way(left, right, counts, squares)
+        left, right, counts, squares = one_way(left, right, counts, squares)
     n = len(items)
     key = left * n + right
     if n * n <= 4 * key.size + 65536:  # a dense table is faster than sorting
@@ -638,92 +570,12 @@ def from_rows(
         if rows.codes or rows.covariates:
             kept = chosen.take(np.repeat(np.arange(repeats.size), repeats))
         counts = chosen.amounts * repeats
-        squares = _products(chosen.amounts, width) * repeats if width else None
+        squares = products(chosen.amounts, width) * repeats if width else None
         cells = (chosen.left, chosen.right, counts, squares)
         return collect(items, *cells, ordered, soft, int(n_lines[at].sum()), (), kept, inner)
 
     whole = part(slice(None), tuple((name, part(at)) for name, at in groups))
     return dataclasses.replace(whole, skipped=skipped)
-
-
-def _products(amounts: Floats, width: int) -> Floats:
-    squares: Floats = amounts[_FACTORS[0, :width]] * amounts[_FACTORS[1, :width]]
-    return squares
-
-
-def _one_way(
-    left: Ints, right: Ints, counts: NDArray[Any], squares: Floats | None
-) -> tuple[Ints, Ints, NDArray[Any], Floats | None]:
-    swap = left > right
-    left, right = np.where(swap, right, left), np.where(swap, left, right)
-    counts = np.where(swap, counts[_TURN], counts)
-    if squares is not None:
-        squares = np.where(swap, squares[_TURN_SQUARES[: len(squares)]], squares)
-    return left, right, counts, squares
-
-
-def _canonical(rows: Rows, ordered: bool) -> Rows:
-    if not ordered:
-        sign = np.where(rows.left > rows.right, -1.0, 1.0)
-        left, right, amounts, _ = _one_way(rows.left, rows.right, rows.amounts, None)
-        turned = {name: sign * column for name, column in rows.covariates.items()}
-        rows = Rows(left, right, amounts, rows.codes, rows.labels, turned)
-    codes, labels = {}, {}
-    for name, column in rows.codes.items():  # labels in use only
-        used, codes[name] = np.unique(column, return_inverse=True)
-        labels[name] = tuple(rows.labels[name][k] for k in used)
-    rows = dataclasses.replace(rows, codes=codes, labels=labels)
-    return rows.take(np.lexsort(rows.columns()[::-1]))
-
-
-def _joined(method: str, a: Comparisons, b: Comparisons) -> Rows | None:
-    """Return the rows of a with those of b, or without them; not yet in canonical order."""
-    x, y = a.rows, b.rows
-    if x is None and y is None:
-        return None
-    columns = [set() if part is None else {*part.codes, *part.covariates} for part in (x, y)]
-    if x is None or y is None or columns[0] != columns[1]:
-        names = ", ".join(sorted(columns[0] ^ columns[1]))
-        raise ValueError(f"Comparisons.{method}: only one side has {names}")
-    labels: dict[str, tuple[Hashable, ...]] = {}
-    mine: dict[str, Ints] = {}
-    others: dict[str, Ints] = {}
-    for name in x.codes:
-        labels[name] = sort_labels(f"Comparisons.{method}", {*x.labels[name], *y.labels[name]})
-        place = {label: k for k, label in enumerate(labels[name])}
-        for part, codes in ((x, mine), (y, others)):
-            codes[name] = np.array([place[k] for k in part.labels[name]])[part.codes[name]]
-    x, y = (
-        dataclasses.replace(part, codes=codes, labels=labels)
-        for part, codes in ((x, mine), (y, others))
-    )
-    both = Rows(
-        np.concatenate([x.left, y.left]),
-        np.concatenate([x.right, y.right]),
-        np.hstack([x.amounts, y.amounts]),
-        {name: np.concatenate([x.codes[name], y.codes[name]]) for name in x.codes},
-        labels,
-        {k: np.concatenate([x.covariates[k], y.covariates[k]]) for k in x.covariates},
-    )
-    return both if method == "__add__" else _without(both, x.left.size)
-
-
-def _without(both: Rows, n: int) -> Rows:
-    """Return the first n rows without those that follow, each taken once."""
-    table = np.vstack(both.columns())
-    order = np.lexsort((np.arange(table.shape[1]), *table[::-1]))
-    new = np.ones(order.size, dtype=bool)
-    new[1:] = (np.diff(table[:, order], axis=1) != 0).any(axis=0)
-    kind = np.empty(order.size, dtype=np.int64)
-    kind[order] = np.cumsum(new) - 1
-    taken = np.bincount(kind[n:], minlength=kind.max(initial=-1) + 1)
-    there = np.bincount(kind[:n], minlength=taken.size)
-    if (taken > there).any():
-        raise ValueError("Comparisons.__sub__: a row is retracted that is not there")
-    ordinal = np.arange(order.size) - np.flatnonzero(new)[kind[order]]  # within its kind
-    rank = np.empty(order.size, dtype=np.int64)
-    rank[order] = ordinal
-    return both.take(np.flatnonzero(rank[:n] >= taken[kind[:n]]))
 
 
 def sums(index: Ints, amounts: NDArray[Any], n: int) -> Floats:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softmap.comparisons import Comparisons, Rows, collect
+from softmap._rows import Rows
+from softmap.comparisons import Comparisons, collect
 from softmap.diagnostics import Diagnostics, Finding
 from softmap.errors import optional
 from softmap.result import Estimate, Fit

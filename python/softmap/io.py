@@ -20,8 +20,9 @@ from softmap._columns import (
     read_covariates,
     sort_labels,
 )
+from softmap._rows import Rows
 from softmap._sources import Source, csv_source, frame_source, jsonl_source, parquet_source
-from softmap.comparisons import Comparisons, Rows, from_rows
+from softmap.comparisons import Comparisons, from_rows
 
 # known names of columns, in lower case with every other character than a letter or digit as "_"
 _SIDES = (
@@ -281,13 +282,7 @@ def _find_columns(where: str, source: Source, options: _Options) -> _Columns:
     plain = ["".join(c if c.isalnum() else "_" for c in cell.lower()) for cell in header]
 
     def given(option: str, wanted: str | None) -> int | None:
-        """Return the place of the column that the option names."""
-        if wanted is None:
-            return None
-        if wanted not in header:
-            found = ", ".join(header)
-            raise ValueError(f"{where}: {option} = {wanted!r} is not in {name} (found: {found})")
-        return header.index(wanted)
+        return _given(where, source, option, wanted)
 
     def known(*groups: tuple[str, ...]) -> tuple[int, ...]:
         """Return the places of the first group of names that is there."""
@@ -328,8 +323,7 @@ def _find_columns(where: str, source: Source, options: _Options) -> _Columns:
             raise missing("the outcome", "outcome=")
     if options.soft and outcome is None:
         raise missing("the probability that the left won", "outcome=")
-    codes = {"judges": options.judges, "clusters": options.clusters}
-    places = {word: given(word, wanted) for word, wanted in codes.items()}
+    places = {word: given(word, getattr(options, word)) for word in ("judges", "clusters")}
     wanted = {word: given("covariates", word) for word in options.covariates}
     return _Columns(
         left,
@@ -343,6 +337,16 @@ def _find_columns(where: str, source: Source, options: _Options) -> _Columns:
         {word: place for word, place in places.items() if place is not None},
         {word: place for word, place in wanted.items() if place is not None},
     )
+
+
+def _given(where: str, source: Source, option: str, wanted: str | None) -> int | None:
+    """Return the place of the column that the option names."""
+    if wanted is None:
+        return None
+    if wanted not in source.header:
+        found = f"(found: {', '.join(source.header)})"
+        raise ValueError(f"{where}: {option} = {wanted!r} is not in {source.name} {found}")
+    return source.header.index(wanted)
 
 
 class _Parsed(NamedTuple):
