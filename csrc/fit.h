@@ -57,7 +57,8 @@ struct AnchorTables {
   int m;
 };
 
-// score: that of the test item, or its position between low and high when the m + 1 scores are scaled to [low, high].
+// score: that of the test item, or its position between low and high when the m + 1 scores are scaled to [low, high]; the
+// middle where they are all equal.
 // standard_errors (may be null) belong to score: centred by the mean of all scores if `centred`; NaN where scaled and
 // outside. outside = -1, 0, 1: test item below all anchors, between, above.
 struct Rescale {

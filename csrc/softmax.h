@@ -51,7 +51,7 @@ void level_scores(const Rows<const S>& x, Groups groups, const double* levels, P
                   LevelOut<core::Compute<S>> out, const Exec& exec);
 
 // Statistics of p = softmax(z): log sum exp(z); entropy -sum p log p; the largest z; of the target column, log p and the rank
-// (1 + number of larger z; 0 without a target); with weights, sum p w and sum p (w - sum p w)^2.
+// (1 + number of larger x; 0 without a target); with weights, sum p w and sum p (w - sum p w)^2.
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, PerRow<std::int64_t> target,
                     const core::Compute<S>* weights, StatisticsOut<core::Compute<S>> out, const Exec& exec);

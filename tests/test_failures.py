@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+
 from softmap import Comparisons, DataWarning, NoMaximumError, fit
 
 INF = math.inf

@@ -10,7 +10,7 @@ import pytest
 
 import softmap
 
-LARGE = np.zeros((512, 1024))  # 4 MiB
+LARGE = np.zeros((2048, 1024))  # 16 MiB
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_block_is_used_again_for_the_same_size() -> None:
     y = softmap.softmax(LARGE, axis=1)
     address = y.ctypes.data
     del y
-    z = softmap.softmax(LARGE[:450], axis=1)  # more than 0.8 of the block
+    z = softmap.softmax(LARGE[:1800], axis=1)  # more than 0.8 of the block
     assert z.ctypes.data == address
 
 
@@ -42,7 +42,7 @@ def test_block_is_not_used_for_a_much_smaller_result() -> None:
     y = softmap.softmax(LARGE, axis=1)
     address = y.ctypes.data
     del y
-    assert softmap.softmax(LARGE[:300], axis=1).ctypes.data != address
+    assert softmap.softmax(LARGE[:1200], axis=1).ctypes.data != address
     assert softmap.release_memory() >= LARGE.nbytes
 
 
@@ -73,10 +73,10 @@ def test_release_memory_gives_back_what_is_unused() -> None:
     assert softmap.release_memory() == 0
 
 
-@pytest.mark.parametrize(("cap", "kept"), [("0", "0"), ("1000000", "0"), ("100000000", "4194304")])
+@pytest.mark.parametrize(("cap", "kept"), [("0", "0"), ("1000000", "0"), ("100000000", "16777216")])
 def test_environment_limits_what_is_kept(cap: str, kept: str) -> None:
     code = (
-        "import numpy as np, softmap; softmap.softmax(np.zeros((512, 1024)), axis=1);"
+        "import numpy as np, softmap; softmap.softmax(np.zeros((2048, 1024)), axis=1);"
         "print(softmap.release_memory())"
     )
     assert run(code, SOFTMAP_POOL_BYTES=cap).strip() == kept
@@ -93,3 +93,22 @@ if pid == 0:
 print(os.waitpid(pid, 0)[1])
 """
     assert run(code).strip() == "0"
+
+
+@pytest.mark.parametrize("mebibytes", [1.0, 1.7, 2.1, 3.0, 3.3, 4.3, 4.9])
+def test_loop_of_results_lives_in_one_block(mebibytes: float) -> None:
+    x = np.zeros(int(mebibytes * 2**17))
+    for _ in range(20):
+        softmap.softmax(x)
+    assert softmap.release_memory() <= (mebibytes + 2) * 2**20
+
+
+def test_full_pool_keeps_the_latest_blocks() -> None:
+    code = """
+import numpy as np, softmap
+for n in (1, 2, 3, 4, 5, 6):  # 8 to 48 MiB
+    softmap.softmax(np.zeros(n << 20))
+kept = softmap.softmax(np.zeros(6 << 20)); del kept
+print(softmap.release_memory() >> 20)
+"""
+    assert run(code, SOFTMAP_POOL_BYTES=str(100 << 20)).strip() == "88"

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from softmap import Comparisons, DataWarning, Fit, fit
 from softmap.demo import baseball
 from softmap.errors import BackendMissingError

@@ -130,9 +130,9 @@ V prepare(Tile& t, State& st) {
 template <class Load, class Finish>
 void for_each_tile(int n, bool ordered, Index n_problems, const Priors& priors, const FitOptions& options, const Exec& exec,
                    const Load& load, const Finish& finish) {
-  const Scratch<double> tiles(exec.n_threads, sizeof(Tile) / sizeof(double));
-  const Scratch<double> states(exec.n_threads, sizeof(State) / sizeof(double));
   const Index cost = 64 * n * n, chunk = (((1 << 20) / cost) / kWidth + 1) * kWidth;
+  const int slots = slots_for(exec, n_problems, chunk, n_problems * cost);
+  const Scratch<double> tiles(slots, sizeof(Tile) / sizeof(double)), states(slots, sizeof(State) / sizeof(double));
   parallel_for(exec, n_problems, chunk, n_problems * cost, [&](Index first, Index last, int slot) {
     Tile& t = *reinterpret_cast<Tile*>(tiles[slot]);
     State& st = *reinterpret_cast<State*>(states[slot]);
@@ -196,7 +196,10 @@ void write_test_item(State& st, int n, const Rescale& rescale, bool centred, Ind
   const V outside = select(test < low, V(-1.), select(test > high, V(1.), V(0.)));
   const V bottom = min(low, test), range = max(high, test) - bottom;
   V score = test, error(core::kNaN<double>);
-  if (rescale.wanted) score = fmadd(test - bottom, V(rescale.high - rescale.low) / range, V(rescale.low));
+  if (rescale.wanted) {  // all scores equal: the middle
+    const V share = select(range > V(0.), (test - bottom) / range, V(0.5));
+    score = fmadd(share, V(rescale.high - rescale.low), V(rescale.low));
+  }
   if (out.standard_errors) {
     for (int i = 0; i < n; ++i) st.right[i] = st.right_low[i] = V(0.);
     if (rescale.wanted) {

@@ -6,8 +6,7 @@
 // keeps its relative accuracy however the weights are graded. With d_k = p_k + sum_{j>k} h_kj, eliminating k gives
 //   h_ij += h_ik h_kj / d_k,   p_i += p_k h_ik / d_k,   g_i += g_k h_ik / d_k        for i, j > k.
 // The right-hand side is held in two parts and what k hands on is made to add up to g_k: flows that cancel over a group
-// of tightly coupled items cancel exactly, and leave no error for the weak links of the group to amplify. The error of x is
-// then a small multiple of 2^-53 max |x|.
+// of tightly coupled items cancel exactly, and leave no error for the weak links of the group to amplify.
 //
 // References: Grassmann, Taksar & Heyman 1985 (elimination without subtraction); O'Cinneide 1993 (its accuracy).
 #include "core/lane.h"

@@ -160,7 +160,9 @@ constexpr Index kSlices = 16, kSlicedFrom = 256;
 template <class Link, bool with_losses, bool with_gradient, class T>
 void likelihoods(const LogLikelihoodIn<T>& in, T* value, T* gradient, const Exec& exec) {
   const Index n = in.n, m = padded(n);
-  const Scratch<double> rooms(exec.n_threads, Rooms::size(n));
+  const int slots = n < kSlicedFrom ? slots_for(exec, in.n_problems, rows_per_chunk(n * n), in.n_problems * n * n)
+                                    : slots_for(exec, kSlices, 1, n * n);
+  const Scratch<double> rooms(slots, Rooms::size(n));
   const auto rows = &likelihood_rows<Link, with_losses, with_gradient, T>;
   const auto clear = [m](double* p) {
     for (Index j = 0; j < m; ++j) p[j] = 0;

@@ -12,11 +12,19 @@ const Runtime& runtime();  // bindings/module.cpp, filled from the capsule of _r
 // Below this many elements (some 50 us of work) a call stays on its own thread.
 inline constexpr Index kSerialElements = 1 << 16;
 
-// body(first, last, slot) over [0, n) in chunks of `chunk`; slot < n_threads tells concurrent calls apart.
+// Threads that parallel_for uses at most.
+inline int slots_for(const Exec& exec, Index n, Index chunk, Index elements) {
+  const Index n_chunks = (n + chunk - 1) / chunk;
+  if (elements < kSerialElements || n_chunks <= 1) return 1;
+  return n_chunks < exec.n_threads ? static_cast<int>(n_chunks) : exec.n_threads;
+}
+
+// body(first, last, slot) over [0, n) in chunks of `chunk`; slot < slots_for(...) tells concurrent calls apart.
 template <class Body>
 void parallel_for(const Exec& exec, Index n, Index chunk, Index elements, Body&& body) {
   const Index n_chunks = (n + chunk - 1) / chunk;
-  if (exec.n_threads <= 1 || n_chunks <= 1 || elements < kSerialElements) {
+  const int n_slots = slots_for(exec, n, chunk, elements);
+  if (n_slots <= 1) {
     if (n > 0) body(Index(0), n, 0);
     return;
   }
@@ -25,7 +33,7 @@ void parallel_for(const Exec& exec, Index n, Index chunk, Index elements, Body&&
     Index n, chunk;
   } context{body, n, chunk};
   runtime().parallel(
-      n_chunks, exec.n_threads,
+      n_chunks, n_slots,
       [](void* p, Index k, int slot) {
         auto& c = *static_cast<Context*>(p);
         const Index first = k * c.chunk, last = first + c.chunk;

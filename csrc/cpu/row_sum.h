@@ -247,12 +247,24 @@ const S* gather(const Rows<const S>& x, Index i, Index n, S* buffer) {
 // Rows a chunk, so that a chunk is some 16,000 elements.
 Index rows_per_chunk(Index n) { return n >= (1 << 14) ? 1 : (1 << 14) / (n + 1) + 1; }
 
-// body(row, i, slot) for every row of x: the rows shared among the threads or, where they are few and long, each in turn by
-// all of them. The bits are the same.
+// Few long rows: threads then share each row instead of dealing out rows. The bits are the same.
+template <class S>
+bool shares_rows(const Rows<const S>& x, Index read, const Exec& exec) {
+  return x.across.size() < 2 * exec.n_threads && read > 2 * Row<S>::kShortest;
+}
+
+// The slots of each_row.
+template <class S>
+int row_slots(const Rows<const S>& x, Index read, const Exec& exec) {
+  const Index n_rows = x.across.size();
+  return shares_rows(x, read, exec) ? 1 : slots_for(exec, n_rows, rows_per_chunk(read), n_rows * read);
+}
+
+// body(row, i, slot) for every row of x, of which `read` elements are read.
 template <class S, class Body>
 void each_row(const Rows<const S>& x, Index read, const Exec& exec, const Scratch<S>& buffers, Body&& body) {
   const Index n = x.along.size(), n_rows = x.across.size();
-  if (n_rows < 2 * exec.n_threads && read > 2 * Row<S>::kShortest) {
+  if (shares_rows(x, read, exec)) {
     for (Index i = 0; i < n_rows; ++i) body(Row<S>{gather(x, i, n, buffers[0]), n, &exec}, i, 0);
     return;
   }

@@ -111,7 +111,8 @@ template <class S, class RowFn>
 void map_rows(const Rows<const S>& x, const Rows<S>& out, const Exec& exec, RowFn&& row_fn) {
   const Index n = x.along.size();
   const bool out_place = out.along.contiguous();
-  const Scratch<S> in_buffer(exec.n_threads, x.along.contiguous() ? 0 : n), out_buffer(exec.n_threads, out_place ? 0 : n);
+  const int slots = row_slots(x, n, exec);
+  const Scratch<S> in_buffer(slots, x.along.contiguous() ? 0 : n), out_buffer(slots, out_place ? 0 : n);
   each_row(x, n, exec, in_buffer, [&](const Row<S>& row, Index i, int slot) {
     S* const to = out.row(i);
     S* const result = out_place ? to : out_buffer[slot];
@@ -137,7 +138,7 @@ void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const R
 template <class S>
 void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, const Exec& exec) {
   const Index n = x.along.size();
-  const Scratch<S> buffer(exec.n_threads, x.along.contiguous() ? 0 : n);
+  const Scratch<S> buffer(row_slots(x, n, exec), x.along.contiguous() ? 0 : n);
   each_row(x, n, exec, buffer,
            [&](const Row<S>& row, Index i, int) { out[i] = core::to_storage<S>(logsumexp_row(row, temperature[i])); });
 }
@@ -145,10 +146,11 @@ void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, c
 template <class S>
 void level_scores(const Rows<const S>& x, Groups groups, const double* levels, PerRow<Compute<S>> temperature,
                   LevelOut<Compute<S>> out, const Exec& exec) {
-  const Index k = groups.start[groups.n_groups];
-  const Scratch<S> buffer(exec.n_threads, x.along.contiguous() ? 0 : x.along.size());
-  const Scratch<Compute<S>> columns(exec.n_threads, 2 * k);
-  each_row(x, out.mass ? x.along.size() : k, exec, buffer, [&](const Row<S>& row, Index i, int slot) {
+  const Index n = x.along.size(), k = groups.start[groups.n_groups], read = out.mass ? n : k;
+  const int slots = row_slots(x, read, exec);
+  const Scratch<S> buffer(slots, x.along.contiguous() ? 0 : n);
+  const Scratch<Compute<S>> columns(slots, 2 * k);
+  each_row(x, read, exec, buffer, [&](const Row<S>& row, Index i, int slot) {
     level_row(row, groups, levels, temperature[i], columns[slot], columns[slot] + k, i, out);
   });
 }

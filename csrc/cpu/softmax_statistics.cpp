@@ -29,16 +29,17 @@ T total_of(const Sum<Lanes<T>>& sum) {
   return total.m + total.low;
 }
 
-// body(d, p, first, count) over a row: d = z minus its maximum and p = exp(d), as lanes; 0 beyond the end of the row.
+// body(x, d, p, first, count) over a row: d = z minus its maximum and p = exp(d), as lanes; x is -inf beyond the row's end.
 template <class S, class Shift, class Body>
 void each_exp(const Row<S>& row, const Shift& shifted, const Body& body) {
   using T = Compute<S>;
   using L = Lanes<T>;
   for (Index i = 0; i < row.n; i += L::size) {
     const int count = row.n - i < L::size ? static_cast<int>(row.n - i) : L::size;
+    const L x = count == L::size ? load(row.x + i) : load(row.x + i, count, -kInf<T>);
     L d;
-    const auto p = exp_of(count == L::size ? load(row.x + i) : load(row.x + i, count, -kInf<T>), shifted, d);
-    body(d, scale2(p.m, p.e), i, count);
+    const auto p = exp_of(x, shifted, d);
+    body(x, d, scale2(p.m, p.e), i, count);
   }
 }
 
@@ -54,14 +55,14 @@ void statistics_row(const Row<S>& row, T temperature, const T* weights, Index ta
     const T excess = defined ? log_excess(row, total, shifted) : kNaN<T>;
     out.logsumexp[i] = defined ? log_sum(total, shifted, excess) : special(total);
     out.maximum[i] = total.sum.m != total.sum.m ? kNaN<T> : shifted.offset();
-    T d_target = kNaN<T>, ignored;
-    if (has_target) d_target = shifted(core::to_compute(row.x[target]), ignored);
+    T ignored;
+    const T x_target = has_target ? core::to_compute(row.x[target]) : kNaN<T>, d_target = shifted(x_target, ignored);
 
     Sum<L> mass, surprise, first, above;
-    each_exp(row, shifted, [&](L d, L p, Index at, int count) {
+    each_exp(row, shifted, [&](L x, L d, L p, Index at, int count) {
       mass += p;
       surprise += select(p == L(T(0)), L(T(0)), p * -d);
-      above += select(d > L(d_target), L(T(1)), L(T(0)));
+      above += select(x > L(x_target), L(T(1)), L(T(0)));
       if (weights) first += select(p == L(T(0)), p, p * load(weights + at, count, T(0)));
     });
     const T whole = total_of(mass), expectation = weights ? total_of(first) / whole : kNaN<T>;
@@ -70,7 +71,7 @@ void statistics_row(const Row<S>& row, T temperature, const T* weights, Index ta
     out.target_rank[i] = has_target && defined ? static_cast<std::int64_t>(total_of(above)) + 1 : 0;
     if (!weights) return;
     Sum<L> second;
-    each_exp(row, shifted, [&](L, L p, Index at, int count) {
+    each_exp(row, shifted, [&](L, L, L p, Index at, int count) {
       const L w = load(weights + at, count, T(0)) - L(expectation);
       second += select(p == L(T(0)), p, p * (w * w));
     });
@@ -110,7 +111,7 @@ void partial_row(const Row<S>& row, double* buffer, double& m, double& e) {
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<Compute<S>> temperature, PerRow<std::int64_t> target,
                     const Compute<S>* weights, StatisticsOut<Compute<S>> out, const Exec& exec) {
-  const Scratch<S> buffer(exec.n_threads, x.along.contiguous() ? 0 : x.along.size());
+  const Scratch<S> buffer(row_slots(x, x.along.size(), exec), x.along.contiguous() ? 0 : x.along.size());
   each_row(x, x.along.size(), exec, buffer, [&](const Row<S>& row, Index i, int) {
     statistics_row(row, temperature[i], weights, target.data ? target[i] : Index(-1), i, out);
   });
@@ -118,8 +119,9 @@ void row_statistics(const Rows<const S>& x, PerRow<Compute<S>> temperature, PerR
 
 template <class S>
 void logsumexp_partial(const Rows<const S>& x, double* m, double* e, const Exec& exec) {
-  const Scratch<S> buffer(exec.n_threads, x.along.contiguous() ? 0 : x.along.size());
-  const Scratch<double> block(exec.n_threads, kPartialBlock);
+  const int slots = row_slots(x, x.along.size(), exec);
+  const Scratch<S> buffer(slots, x.along.contiguous() ? 0 : x.along.size());
+  const Scratch<double> block(slots, kPartialBlock);
   each_row(x, x.along.size(), exec, buffer,
            [&](const Row<S>& row, Index i, int slot) { partial_row(row, block[slot], m[i], e[i]); });
 }

@@ -15,11 +15,12 @@ class Blocks {
  public:
   // At least `bytes`, aligned to 64 or better; nullptr where the system has no more.
   void* acquire(std::size_t bytes) {
+    const std::size_t size = (bytes + kPage - 1) / kPage * kPage;
     {
       std::lock_guard lock(mutex_);
       auto best = free_.end();
       for (auto b = free_.begin(); b != free_.end(); ++b) {
-        const bool fits = b->size >= bytes && static_cast<double>(bytes) >= 0.8 * static_cast<double>(b->size);
+        const bool fits = b->size >= size && static_cast<double>(size) >= 0.8 * static_cast<double>(b->size);
         if (fits && (best == free_.end() || b->size < best->size)) best = b;
       }
       if (best != free_.end()) {
@@ -30,7 +31,6 @@ class Blocks {
         return block.data;
       }
     }
-    const std::size_t size = (bytes + kPage - 1) / kPage * kPage;
     void* const data = map(size);
     if (data) {
       std::lock_guard lock(mutex_);
@@ -39,20 +39,27 @@ class Blocks {
     return data;
   }
 
+  // Keeps the block for the next result, in place of the oldest ones where the cap is reached.
   void release(void* data) {
-    std::size_t size;
+    std::vector<Block> out;
     {
       std::lock_guard lock(mutex_);
       const auto found = used_.find(data);
-      size = found->second;
+      const Block block{data, found->second};
       used_.erase(found);
-      if (free_bytes_ + size <= cap_) {
-        free_.push_back({data, size});
-        free_bytes_ += size;
-        return;
+      while (!free_.empty() && free_bytes_ + block.size > cap_) {
+        out.push_back(free_.front());
+        free_bytes_ -= free_.front().size;
+        free_.erase(free_.begin());
+      }
+      if (block.size <= cap_) {
+        free_.push_back(block);
+        free_bytes_ += block.size;
+      } else {
+        out.push_back(block);
       }
     }
-    munmap(data, size);
+    for (const auto& b : out) munmap(b.data, b.size);
   }
 
   // Gives all unused blocks back to the system; returns how many bytes that were.
@@ -100,7 +107,7 @@ class Blocks {
     if (const char* const text = std::getenv("SOFTMAP_POOL_BYTES")) {
       char* end = nullptr;
       const unsigned long long bytes = std::strtoull(text, &end, 10);
-      if (end != text && *end == '\0') return bytes;
+      if (end != text && *end == '\0' && *text != '-') return bytes;
     }
     std::size_t cap = std::size_t(512) << 20;
 #if defined(__linux__)

@@ -22,20 +22,28 @@ def built() -> list[str]:
     return [isa for isa in CPU_BACKENDS if importlib.util.find_spec(f"softmap._cpu_{isa}")]
 
 
-@functools.cache
-def cpu(isa: str | None = None) -> ModuleType:
-    """Return the module for this CPU, or for `isa` where it is given."""
+def choose(isa: str | None = None) -> str:
+    """Name of the backend for this CPU, or `isa` where it is given and can run."""
     wanted = isa or os.environ.get("SOFTMAP_BACKEND")
     available = [name for name in built() if _runtime.supports(name)]
-    if wanted is None:
-        return importlib.import_module(f"softmap._cpu_{available[0]}")
+    if not wanted:
+        return available[0]
     if wanted not in available:
         known = wanted in built()
         what = "cannot run on this processor" if known else "is not part of this installation"
         raise ImportError(
             f"softmap: SOFTMAP_BACKEND = {wanted!r} {what} (available here: {', '.join(available)})"
         )
-    return importlib.import_module(f"softmap._cpu_{wanted}")
+    return wanted
+
+
+@functools.cache
+def cpu(isa: str | None = None) -> ModuleType:
+    """Return the module for this CPU, or for `isa` where it is given."""
+    return importlib.import_module(f"softmap._cpu_{choose(isa)}")
+
+
+choose()  # a wrong SOFTMAP_BACKEND shows at import, before any backend is loaded
 
 
 def cuda(function: str, argument: str) -> ModuleType:

@@ -127,15 +127,25 @@ def check_choice(function: str, name: str, value: object, choices: tuple[str, ..
 def check_number(function: str, name: str, value: object, *, positive: bool = False) -> float:
     """Return `value` as a finite float, above 0 where `positive`."""
     rule = "finite and above 0" if positive else "finite"
-    if isinstance(value, (bool, str, bytes)) or np.ndim(value) != 0:  # type: ignore[arg-type]
+    if not is_scalar(value) or isinstance(value, (bool, str, bytes)) or np.iscomplexobj(value):  # type: ignore[arg-type]
         raise TypeError(f"{function}: {name} = {value!r}, it must be a number")
     try:
         number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{function}: {name} = {value!r}, it must be a number") from None
     if not math.isfinite(number) or (positive and number <= 0):
         raise ValueError(f"{function}: {name} = {value!r}, it must be {rule}")
     return number
+
+
+def is_scalar(value: object) -> bool:
+    """Whether `value` has no axes; a ragged list has some."""
+    try:
+        return np.ndim(value) == 0  # type: ignore[arg-type]
+    except ValueError:
+        return False
 
 
 def raise_shape(function: str, name: str, shape: tuple[int, ...], rule: str) -> NoReturn:

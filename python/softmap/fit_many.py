@@ -1,5 +1,6 @@
 """Batched MAP scores of small tables of paired comparisons: fit_many, score_against_anchors."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -206,9 +207,8 @@ def fit_many(
     sd = _prior(name, "prior_sd", prior_sd, batch, n)
     mean = _prior(name, "prior_mean", prior_mean, batch, n)
     if sd.ndim != mean.ndim:
-        sd, mean = (
-            np.ascontiguousarray(np.broadcast_to(a, (*batch, n))).reshape(-1, n) for a in (sd, mean)
-        )
+        whole = (math.prod(batch), n)
+        sd, mean = (np.ascontiguousarray(np.broadcast_to(a, whole)) for a in (sd, mean))
     probit = check_choice(name, "link", link, LINKS) == "probit"
     scores, errors, status, n_iter, gradient = _backend.cpu().fit_many(
         table.reshape(-1, n, n),
@@ -400,8 +400,8 @@ def _iterations(function: str, max_iter: object) -> int:
 
 
 def _positive_sd(function: str, prior_sd: object) -> float:
-    if isinstance(prior_sd, float) and prior_sd == np.inf:
-        return prior_sd
+    if isinstance(prior_sd, (float, np.floating)) and prior_sd == np.inf:
+        return float(prior_sd)
     return check_number(function, "prior_sd", prior_sd, positive=True)
 
 
@@ -414,7 +414,10 @@ def _range(function: str, rescale: tuple[float, float] | None) -> tuple[float, f
         raise ValueError(
             f"{function}: rescale = {rescale!r}, it must be (low, high) or None"
         ) from None
-    return check_number(function, "rescale[0]", low), check_number(function, "rescale[1]", high)
+    bounds = check_number(function, "rescale[0]", low), check_number(function, "rescale[1]", high)
+    if not math.isfinite(bounds[1] - bounds[0]):
+        raise ValueError(f"{function}: rescale = {rescale!r}, high - low must be finite")
+    return bounds
 
 
 def _fit_anchors(table: Array, sd: float, link: str) -> FitMany:

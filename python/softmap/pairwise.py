@@ -305,7 +305,7 @@ def log_likelihood(
         tables[1] if losses is not None else None,
         link,
         advantage,
-        gradient,
+        bool(gradient),
         n_threads,
     )
     value = library.from_numpy(value, like)

@@ -35,6 +35,7 @@ from softmap._check import (
     check_out,
     converted,
     is_kernel_dtype,
+    is_scalar,
     raise_shape,
 )
 
@@ -248,6 +249,11 @@ def logsumexp(
         plain = simple and dtype is None
         return _on_device(name, "a", a, axis, temperature, bool(keepdims), plain)
     x = as_array(name, "a", a)
+    factors = None if b is None else _factors("b", b, x)
+    counted = _factors("where", where, x)
+    if not simple:  # the axes are those of the whole product
+        shapes = [x.shape, counted.shape, () if factors is None else factors.shape]
+        x = np.broadcast_to(x, np.broadcast_shapes(*shapes))
     if simple and dtype is None and _is_plain(temperature):
         result = _backend.cpu().logsumexp(x, axis, bool(keepdims), temperature, n_threads)
         if result is not NotImplemented:
@@ -260,9 +266,7 @@ def logsumexp(
         result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
         return library.from_numpy(result if wanted is None else converted(result, wanted), a)
     _backend.cpu().check_threads(name, n_threads)
-    factors = None if b is None else _factors("b", b, x)
     t = read_temperature(name, temperature, x, axes, keepdims=True)
-    counted = _factors("where", where, x)
     if is_kernel_dtype(x.dtype) and x.dtype.itemsize == 2:  # halves are computed in float32
         if wanted is None and (factors is None or factors.dtype in (np.bool_, x.dtype)):
             wanted = x.dtype
@@ -469,7 +473,7 @@ def _on_device(
     if not plain or library_of(x) not in (TORCH, JAX, CUPY):
         _backend.cuda(name, argument)
     axes = _generic.normalize_axes(name, x, axis, argument)
-    if np.ndim(temperature) == 0:
+    if is_scalar(temperature):
         temperature = check_number(name, "temperature", temperature, positive=True)
     return by_its_library(name, x, axes, temperature, keepdims)
 
@@ -510,15 +514,16 @@ def read_temperature(
     """A checked float, or an array of x's dtype and the shape of the reduction (contiguous)."""
     kept = tuple(1 if k in axes else n for k, n in enumerate(x.shape))
     reduced = tuple(n for k, n in enumerate(x.shape) if k not in axes)
-    if np.ndim(temperature) == 0:
+    limits = np.finfo(compute_dtype(x))  # as good as what lies beyond
+    if is_scalar(temperature):
         number = check_number(name, "temperature", temperature, positive=True)
+        number = min(max(number, float(limits.smallest_subnormal)), float(limits.max))
         return np.full(kept, number) if keepdims else number
     t = as_float_array(name, "temperature", temperature)
     if t.shape not in (kept, reduced):
         raise_shape(name, "temperature", t.shape, f"it must be a number or have shape {reduced}")
     t = np.where(np.isfinite(t) & (t > 0), t, np.nan)
-    limits = np.finfo(compute_dtype(x))
-    t = np.clip(t, limits.smallest_subnormal, limits.max)  # as good as what lies beyond
+    t = np.clip(t, limits.smallest_subnormal, limits.max)
     return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=compute_dtype(x))
 
 

@@ -43,7 +43,7 @@ class RowStatistics:
     target_log_probability : array (...) or None
         log p of the target column.
     target_rank : array (...) of int64 or None
-        1 + the number of columns with a larger z; equal logits share the better rank.
+        1 + the number of columns with a larger logit; equal logits share the better rank.
     expectation, variance : array (...) or None
         Mean and variance of the weights under p.
     """
@@ -105,7 +105,8 @@ def row_statistics(
     -----
     With d = z - max(z) and P = sum(exp(d)), entropy = log P + sum(exp(d) abs(d)) / P: both terms
     are at least 0, so that the entropy of a confident row keeps its digits. A row with NaN or
-    +inf, or of nothing but -inf, has NaN statistics; -inf elsewhere is a mask.
+    +inf, or of nothing but -inf, has NaN statistics beside its `logsumexp` and `maximum`; -inf
+    elsewhere is a mask.
 
     Examples
     --------
@@ -184,7 +185,7 @@ def logsumexp_partial(
     m : array or scalar, float64
         Of the library of `x`, in [1, 2); 0 for an empty sum, NaN where a NaN was.
     e : array or scalar, float64
-        Integer; -inf for an empty sum, +inf where a +inf was.
+        Integer while abs(x) is below 2**49; -inf for an empty sum, +inf where a +inf was.
 
     Raises
     ------
@@ -253,6 +254,7 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
     m_a, e_a, m_b, e_b = (
         as_float_array(name, k, part).astype(np.float64) for k, part in parts.items()
     )
+    _check_together(name, a_m=m_a, a_e=e_a, b_m=m_b, b_e=e_b)
     with np.errstate(invalid="ignore"):
         top = np.maximum(e_a, e_b)
         finite = np.isfinite(top)
@@ -261,6 +263,15 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
         m = np.where(finite, mantissa * 2, np.where(top == np.inf, 1.0, m_a + m_b))
         e = np.where(finite, top + (exponent - 1), top)
     return library.from_numpy(m, like), library.from_numpy(e, like)
+
+
+def _check_together(function: str, **arrays: Array) -> None:
+    """Raise where the shapes do not broadcast."""
+    try:
+        np.broadcast_shapes(*(a.shape for a in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(str(a.shape) for a in arrays.values())
+        raise ValueError(f"{function}: the shapes {shapes} do not broadcast together") from None
 
 
 def _scaled(m: Array, e: Array, top: Array, finite: Array) -> Array:
@@ -300,6 +311,7 @@ def partial_to_logsumexp(m: ArrayLike, e: ArrayLike) -> Any:
         return elementwise_by_dask(partial_to_logsumexp, 1, m, e)
     mantissa = as_float_array("partial_to_logsumexp", "m", m).astype(np.float64)
     exponent = as_float_array("partial_to_logsumexp", "e", e).astype(np.float64)
+    _check_together("partial_to_logsumexp", m=mantissa, e=exponent)
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.where(
             np.isfinite(exponent), exponent * np.log(2.0) + np.log(mantissa), exponent
