@@ -24,7 +24,7 @@ METHODS = {
 }
 # Optional arguments that may be given by position, as in SciPy, or because the order is obvious.
 POSITIONAL = {"axis", "b", "keepdims", "return_sign", "outcome", "to"}
-POSITIONAL |= {"operation", "n", "min_games"}
+POSITIONAL |= {"operation", "n", "kind", "min_games"}
 
 
 def test_all_names_exist_and_are_sorted():

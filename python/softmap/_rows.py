@@ -104,6 +104,18 @@ def canonical(rows: Rows, ordered: bool) -> Rows:
     return rows.take(np.lexsort(rows.columns()[::-1]))
 
 
+def numbered(key: Ints, limit: int) -> tuple[Ints, Ints]:
+    """Return the different keys, sorted, and the place of each key among them."""
+    if limit > 4 * key.size + 65536:
+        return np.unique(key, return_inverse=True)
+    cells = np.flatnonzero(
+        np.bincount(key, minlength=limit)
+    )  # a dense table is faster than sorting
+    slot = np.zeros(limit, dtype=np.int64)
+    slot[cells] = np.arange(cells.size)
+    return cells, slot[key]
+
+
 def joined(where: str, x: Rows | None, y: Rows | None) -> Rows | None:
     """Return x and y, or x without y where `where` ends with __sub__; in no particular order."""
     if x is None and y is None:

@@ -24,7 +24,7 @@ from softmap._columns import (
     read_weights,
     sort_labels,
 )
-from softmap._rows import Rows, canonical, difference, joined, one_way, products
+from softmap._rows import Rows, canonical, difference, joined, numbered, one_way, products
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -471,9 +471,8 @@ class Comparisons:
     def _squares(self, width: int) -> Floats:
         """Return the squares with this many rows."""
         squares = self.counts if self.squares is None else self.squares
-        return np.vstack([squares, np.zeros((max(0, width - len(squares)), squares.shape[1]))])[
-            :width
-        ]
+        missing = max(0, width - len(squares))
+        return np.pad(squares, ((0, missing), (0, 0)))[:width]
 
     def __radd__(self, other: object) -> Comparisons:
         return self if isinstance(other, int) and other == 0 else NotImplemented
@@ -526,22 +525,26 @@ def collect(
         left, right, counts, squares = one_way(left, right, counts, squares)
     n = len(items)
     key = left * n + right
-    if n * n <= 4 * key.size + 65536:  # a dense table is faster than sorting
-        cells = np.flatnonzero(np.bincount(key, minlength=n * n))
-        slot = np.zeros(n * n, dtype=np.int64)
-        slot[cells] = np.arange(cells.size)
-        slot = slot[key]
-    else:
-        cells, slot = np.unique(key, return_inverse=True)
-
+    cells, slot = numbered(key, n * n)
     dtype = np.int64 if squares is None else np.float64
     wins, losses, ties = (sums(slot, row, cells.size).astype(dtype) for row in counts)
     squared = None
     if squares is not None:
         squared = np.stack([sums(slot, row, cells.size) for row in squares])
-    place = (cells // n, cells % n)
     return Comparisons(
-        items, *place, wins, losses, ties, squared, ordered, soft, n_rows, skipped, rows, groups
+        items,
+        cells // n,
+        cells % n,
+        wins,
+        losses,
+        ties,
+        squared,
+        ordered,
+        soft,
+        n_rows,
+        skipped,
+        rows,
+        groups,
     )
 
 
