@@ -531,20 +531,9 @@ def collect(
     squared = None
     if squares is not None:
         squared = np.stack([sums(slot, row, cells.size) for row in squares])
+    place = (cells // n, cells % n)
     return Comparisons(
-        items,
-        cells // n,
-        cells % n,
-        wins,
-        losses,
-        ties,
-        squared,
-        ordered,
-        soft,
-        n_rows,
-        skipped,
-        rows,
-        groups,
+        items, *place, wins, losses, ties, squared, ordered, soft, n_rows, skipped, rows, groups
     )
 
 
