@@ -30,6 +30,8 @@ _LARGEST_WEIGHT = 1e15  # counts beyond this are no longer exact in float64
 def outcome_table(where: str, labels: Mapping[Any, Any] | None) -> dict[Hashable, float]:
     """Return the value (1, 0.5 or 0) of each known outcome; words are lower case and stripped."""
     table = dict(_OUTCOMES)
+    if labels is not None and not isinstance(labels, Mapping):
+        raise TypeError(f"{where}: labels is a {type(labels).__name__}, must be a mapping of words")
     for word, meaning in (labels or {}).items():
         value = _OUTCOMES.get(outcome_key(meaning)) if _is_hashable(meaning) else None
         if value is None:
@@ -162,9 +164,11 @@ def read_groups(where: str, groups: Any, rows: int) -> list[tuple[Hashable, Ints
     return [(name, members[name]) for name in sort_labels(where, present)]
 
 
-def _real(where: str, name: str, values: Any) -> Floats:
+def _real(where: str, name: str, values: Any, cure: str = "leave masked rows out") -> Floats:
     if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{where}: {name} is a masked array (leave masked rows out)")
+        raise TypeError(f"{where}: {name} is a masked array ({cure})")
+    if isinstance(values, np.matrix):
+        raise TypeError(f"{where}: {name} is a numpy.matrix (pass numpy.asarray({name}))")
     try:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -177,6 +181,10 @@ def _real(where: str, name: str, values: Any) -> Floats:
 def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, rows: int) -> Floats:
     """Return 1.0, 0.5 or 0.0 per row."""
     table = outcome_table(where, labels)
+    if isinstance(outcome, np.ndarray) and outcome.dtype.kind == "c":
+        raise TypeError(
+            f"{where}: outcome has dtype {outcome.dtype}, must be words or real numbers"
+        )
     scalar = outcome is None or isinstance(outcome, str | bytes | numbers.Number | np.generic)
     values = [outcome] if scalar else _as_list(where, "outcome", outcome)
     if not scalar and len(values) != rows:
@@ -199,28 +207,22 @@ def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, ro
 
 
 def read_weights(where: str, weights: Any, rows: int) -> Floats:
-    array = np.asarray(weights)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: weights has dtype {array.dtype}, must be real numbers")
+    array = _real(where, "weights", weights)
     if array.ndim > 1 or (array.ndim == 1 and array.size != rows):
         raise ValueError(f"{where}: left has {rows} rows and weights has shape {array.shape}")
-    weight = np.broadcast_to(array.astype(np.float64), (rows,))
+    weight = np.broadcast_to(array, (rows,))
     _check_amounts(where, "weights", weight)
     return weight
 
 
 def read_table(where: str, name: str, values: Any) -> Floats:
     """Return a square table of finite amounts with a zero diagonal."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{where}: {name} is a masked array (pass {name}.filled(0))")
-    array = np.array(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, must be real numbers")
+    array = _real(where, name, values, f"pass {name}.filled(0)")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
         raise ValueError(
             f"{where}: {name} has shape {array.shape}, must be (n, n) with n at least 2"
         )
-    table = array.astype(np.float64)
+    table = array.copy()
     np.fill_diagonal(table, 0.0)
     _check_amounts(where, name, table)
     return table

@@ -226,7 +226,11 @@ def _rows(records: list[dict[str, Any]], form: str) -> str:
 def _read_levels(file: TextIO, path: str, n_levels: int) -> tuple[list[str], Floats]:
     """Return the names (row numbers where there are none) and the logits (rows, K)."""
     reader = csv.reader(file)
-    lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        line = reader.line_num + 1
+        raise ValueError(f"levels: {path} cannot be read near line {line} ({error})") from None
     if not lines:
         raise ValueError(f"levels: {path} is empty, one row of logits at least is needed")
     header = [cell.lstrip("\ufeff").strip().lower() for cell in lines[0][1]]

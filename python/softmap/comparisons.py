@@ -26,6 +26,8 @@ from softmap._columns import (
 )
 from softmap._rows import Rows, canonical, difference, joined, numbered, one_way, products
 
+_MOST_ROWS = 10**8  # that are kept one by one
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Comparisons:
@@ -560,6 +562,11 @@ def from_rows(
         chosen, repeats = rows.take(at), n_times[at]
         kept = None
         if rows.codes or rows.covariates:
+            if repeats.sum() > _MOST_ROWS:
+                raise ValueError(
+                    f"Comparisons: {repeats.sum()} rows are too many to keep with judges, clusters "
+                    f"or covariates, at most {_MOST_ROWS} (leave these columns out)"
+                )
             kept = chosen.take(np.repeat(np.arange(repeats.size), repeats))
         counts = chosen.amounts * repeats
         squares = products(chosen.amounts, width) * repeats if width else None

@@ -405,7 +405,7 @@ def _check_choices(*, link: str, ties: str, on_trouble: str) -> None:
         ("ties", ties, ("half", "drop")),
         ("on_trouble", on_trouble, ("warn", "raise", "ignore")),
     ):
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"fit: {name} = {value!r}, must be {' or '.join(allowed)}")
 
 
@@ -419,6 +419,6 @@ def _check_numbers(prior_sd: Any, prior_mean: Any, level: Any, tol: Any, max_ite
     ):
         kind = numbers.Integral if name == "max_iter" else numbers.Real
         number = isinstance(value, kind) and not isinstance(value, bool)
-        inside = number and low <= float(value) <= high
-        if not inside and not (name == "prior_sd" and value == math.inf):
+        inside = number and (low <= value <= high or (name == "prior_sd" and value == math.inf))
+        if not inside:
             raise ValueError(f"fit: {name} = {value!r}, must be {rule}")

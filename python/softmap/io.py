@@ -117,6 +117,10 @@ def read_comparisons(
     >>> c
     Comparisons(3 items, 2 rows, 2 pairs, ordered)
     """
+    if not isinstance(path, (str, os.PathLike)) and not hasattr(path, "read"):
+        raise TypeError(
+            f"{_WHERE}: path is a {type(path).__name__}, must be a path or an open text file"
+        )
     if on_bad_row not in ("raise", "skip"):
         raise ValueError(f"{_WHERE}: on_bad_row = {on_bad_row!r}, must be raise or skip")
     if format not in (None, "csv", "jsonl", "parquet"):

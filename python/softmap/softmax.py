@@ -395,6 +395,9 @@ def level_scores(
     values = np.ascontiguousarray(as_float_array(name, "levels", levels), dtype=np.float64)
     if values.ndim != 1:
         raise_shape(name, "levels", values.shape, "it must be one-dimensional")
+    if not np.isfinite(values).all():
+        k = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise ValueError(f"{name}: levels[{k}] = {values[k]}, it must be finite")
     flat, start = _closed_set(tokens, x.shape[-1])
     if len(flat) == 0:
         raise ValueError(f"{name}: tokens is empty, the closed set needs at least one member")
