@@ -97,21 +97,21 @@ core::ExpPair<V> exp_of(V x, const Arg& arg, V& z) {
   return p;
 }
 
-// The lanes of a running sum as one, added in order.
+// The first `count` lanes of a running sum as one, added in order; the others are empty.
 template <class L, class T = typename core::lane<L>::Scalar>
-Total<T> merge_lanes(const ExpSum<L>& sum, L top) {
+Total<T> merge_lanes(const ExpSum<L>& sum, L top, int count) {
   T m[L::size], low[L::size], e[L::size], t[L::size];
   sum.e.store(e);
   top.store(t);
   Total<T> r{{T(0), T(0), e[0]}, t[0]};
-  for (int k = 1; k < L::size; ++k) {
+  for (int k = 1; k < count; ++k) {
     r.sum.e = core::max(r.sum.e, e[k]);
     r.maximum = core::max(t[k], r.maximum);
   }
   const L keep = scale2(L(T(1)), sum.e - L(r.sum.e));
   (sum.m * keep).store(m);
   (sum.low * keep).store(low);
-  for (int k = 0; k < L::size; ++k) {
+  for (int k = 0; k < count; ++k) {
     T rounding;
     r.sum.m = core::two_sum(r.sum.m, m[k], rounding);
     r.sum.low += low[k] + rounding;
@@ -152,7 +152,7 @@ Total<Compute<S>> sum_segment(const S* x, Index n, const Arg& arg, bool skip_zer
     const auto p = pair(n - i >= kWidth ? load(x + i) : load(x + i, static_cast<int>(n - i), -kInf<T>));
     total = core::add(total, p.m, p.low, p.e);
   }
-  return merge_lanes(total, top);
+  return merge_lanes(total, top, n < kWidth ? static_cast<int>(n) : L::size);
 }
 
 template <class S, class Arg>
