@@ -5,6 +5,8 @@
 //   sum_{i != j} w_ij log F(s_i - s_j) - sum_i (s_i - mean_i)^2 / (2 sd_i^2),    w_ij = weight of "i beats j";
 // sd_i = inf leaves item i without a prior, sd_i = 0 holds it at its mean. With losses the tables are ordered (i shown first):
 //   sum_{i != j} wins_ij log F(s_i - s_j + advantage) + losses_ij log F(s_j - s_i - advantage) - the same.
+// With ties, win, loss and tie have the probabilities of a tie model (core/ties.h) at these differences; in tables without order
+// ties_ij = ties_ji, and each counts once. The advantage and the parameter of the ties may be estimated, too; they have no prior.
 // Diagonals are ignored. Problems never influence each other.
 #include <cstdint>
 
@@ -16,11 +18,21 @@ inline constexpr int kMaxItems = 64;
 
 enum class FitStatus : std::int8_t { ok, no_maximum, bad_input, not_converged, missing };
 
+// A number that is given, or to be estimated.
+struct Parameter {
+  double value;
+  bool estimated;
+};
+
+enum class TieOption : std::int8_t { none, davidson, rao_kupper, threshold };
+
 struct FitOptions {
-  bool probit;             // F is the normal distribution function, else the logistic
-  double first_advantage;  // used with losses
-  double tol;              // converged: max |Newton step| <= tol max(1, max |s|)
-  int max_iter;            // evaluations of gradient and Hessian
+  bool probit;                // F is the normal distribution function, else the logistic
+  Parameter first_advantage;  // used with losses
+  TieOption ties;
+  Parameter tie;  // log nu, log theta or eps
+  double tol;     // converged: max |Newton step| <= tol max(1, max |s|)
+  int max_iter;   // evaluations of gradient and Hessian
 };
 
 // Means and standard deviations: n of each, of problem b from b * stride on.
@@ -29,10 +41,10 @@ struct Priors {
   Index stride;
 };
 
-// n_problems tables of n x n numbers, without gaps; losses may be null.
+// n_problems tables of n x n numbers, without gaps; losses may be null, ties are null without a model.
 template <class T>
 struct Tables {
-  const T *wins, *losses;
+  const T *wins, *losses, *ties;
   Index n_problems;
   int n;
 };
@@ -45,6 +57,9 @@ struct FitOut {
   FitStatus* status;
   std::int32_t* n_iter;
   double* gradient_max;  // max_i |gradient_i| / max(1, total weight of i) where it was last evaluated
+  // The advantage and the parameter of the ties, with their standard errors: NaN where a problem has nothing to tell them by
+  // (a tie parameter without a tie is at its end). All four may be null.
+  double *advantage, *advantage_error, *tie, *tie_error;
 };
 
 // n_problems rows of m preferences P(test item beats anchor k), and the one (m, m) table of the anchors. Each row is a

@@ -7,6 +7,13 @@ namespace softmap {
 // P(a beats b) = F(a - b): core/link.h.
 enum class LinkKind { kLogit, kProbit };
 
+// Win, loss or tie as a function of a - b and of the parameter t of the model: core/ties.h.
+enum class TieKind { kDavidson, kRaoKupper, kThreshold };
+struct TieModel {
+  TieKind kind;
+  double t;
+};
+
 namespace SOFTMAP_BACKEND {
 
 struct Exec;  // how to run: number of threads (cpu), stream (cuda)
@@ -51,6 +58,37 @@ struct PairTerms {
   Index n;
 };
 void pair_terms(LinkKind link, const PairTerms& pairs, const Exec& exec);
+
+// With ties (cpu/outcomes.cpp).
+//
+// For each of n_problems problems with n scores: win[i][j] and tie[i][j] are the probabilities that i, shown first, beats and
+// ties j; the diagonal is that of two equals.
+template <class T>
+struct OutcomeMatricesIn {
+  const T* scores;
+  Index n_problems, n;
+  double first_advantage;
+};
+template <class T>
+void outcome_matrices(const TieModel& model, const OutcomeMatricesIn<T>& in, T* win, T* tie, const Exec& exec);
+
+// As log_likelihood above, with the third outcome. Without losses, ties must be symmetric, else the problem is NaN, and each
+// counts once.
+template <class T>
+struct OutcomeLikelihoodIn {
+  LogLikelihoodIn<T> pairs;
+  const T* ties;
+};
+template <class T>
+void outcome_likelihood(const TieModel& model, const OutcomeLikelihoodIn<T>& in, T* value, T* gradient, const Exec& exec);
+
+// For each pair: the log-likelihood of its outcomes, its derivatives by d and t, and minus its second derivatives.
+struct OutcomeTerms {
+  const double *d, *wins, *losses, *ties;
+  double *value, *by_d, *by_t, *dd, *dt, *tt;
+  Index n;
+};
+void outcome_terms(const TieModel& model, const OutcomeTerms& pairs, const Exec& exec);
 
 }  // namespace SOFTMAP_BACKEND
 }  // namespace softmap

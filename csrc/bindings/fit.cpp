@@ -30,31 +30,55 @@ Priors priors_of(const Doubles& mean, const Doubles& sd) {
   return {mean.data(), sd.data(), mean.ndim() == 1 ? 0 : mean.shape(1)};
 }
 
-template <class T>
-py::tuple fit_many_as(const py::array& wins, py::handle losses, const Priors& priors, const FitOptions& options, bool errors,
-                      int n_threads) {
-  const py::ssize_t count = wins.shape(0), n = wins.shape(1);
-  const Shape per_item{count, n}, per_problem{count};
-  const auto scores = new_array<T>(per_item), standard_errors = new_array<T>(per_item, errors);
-  const auto status = new_array<std::int8_t>(per_problem), n_iter = new_array<std::int32_t>(per_problem),
-             gradient_max = new_array<double>(per_problem);
-  const FitOut<T> out{data<T>(scores), data<T>(standard_errors), data<FitStatus>(status), data<std::int32_t>(n_iter),
-                      data<double>(gradient_max)};
-  const Tables<T> tables{const_data<T>(wins), const_data<T>(losses), count, static_cast<int>(n)};
-  {
-    const ReleaseIf release(wins.size() >= kReleaseElements / 64);
-    backend::fit_many(tables, priors, options, out, make_exec(n_threads));
-  }
-  return py::make_tuple(scores, standard_errors, status, n_iter, gradient_max);
+// A number, or None where it is to be estimated.
+Parameter parameter_of(py::handle given) {
+  return given.is_none() ? Parameter{0., true} : Parameter{py::cast<double>(given), false};
 }
 
-py::tuple fit_many(const py::array& wins, py::handle losses, const Doubles& mean, const Doubles& sd, bool probit,
-                   double advantage, double tol, int max_iter, bool standard_errors, py::handle n_threads) {
-  const FitOptions options{probit, advantage, tol, max_iter};
+TieOption tie_option(const std::string& ties) {
+  if (ties == "none") return TieOption::none;
+  if (ties == "davidson") return TieOption::davidson;
+  if (ties == "rao-kupper") return TieOption::rao_kupper;
+  if (ties == "threshold") return TieOption::threshold;
+  throw py::value_error("fit_many: ties = '" + ties + "', it must be none, davidson, rao-kupper or threshold");
+}
+
+struct ManyTables {
+  py::array wins;
+  py::object losses, ties;
+};
+
+template <class T>
+py::tuple fit_many_as(const ManyTables& given, const Priors& priors, const FitOptions& options, bool errors, int n_threads) {
+  const py::ssize_t count = given.wins.shape(0), n = given.wins.shape(1);
+  const Shape per_item{count, n}, per_problem{count};
+  const bool advantage = options.first_advantage.estimated, tie = options.ties != TieOption::none && options.tie.estimated;
+  const auto scores = new_array<T>(per_item), standard_errors = new_array<T>(per_item, errors);
+  const auto status = new_array<std::int8_t>(per_problem), n_iter = new_array<std::int32_t>(per_problem);
+  const auto gradient_max = new_array<double>(per_problem);
+  const auto a = new_array<double>(per_problem, advantage), a_error = new_array<double>(per_problem, advantage);
+  const auto t = new_array<double>(per_problem, tie), t_error = new_array<double>(per_problem, tie);
+  const FitOut<T> out{
+      data<T>(scores), data<T>(standard_errors), data<FitStatus>(status), data<std::int32_t>(n_iter), data<double>(gradient_max),
+      data<double>(a), data<double>(a_error),    data<double>(t),         data<double>(t_error)};
+  const Tables<T> tables{const_data<T>(given.wins), const_data<T>(given.losses), const_data<T>(given.ties), count,
+                         static_cast<int>(n)};
+  {
+    const ReleaseIf release(given.wins.size() >= kReleaseElements / 64);
+    backend::fit_many(tables, priors, options, out, make_exec(n_threads));
+  }
+  return py::make_tuple(scores, standard_errors, status, n_iter, gradient_max, a, a_error, t, t_error);
+}
+
+// tables: wins, losses or None, ties or None. advantage and tie: numbers, or None to be estimated.
+py::tuple fit_many(const py::tuple& tables, const Doubles& mean, const Doubles& sd, bool probit, py::handle advantage,
+                   const std::string& ties, py::handle tie, double tol, int max_iter, bool standard_errors,
+                   py::handle n_threads) {
+  const FitOptions options{probit, parameter_of(advantage), tie_option(ties), parameter_of(tie), tol, max_iter};
   const int threads = threads_for("fit_many", n_threads);
-  const auto priors = priors_of(mean, sd);
-  if (element_of(wins) == Element::kFloat) return fit_many_as<float>(wins, losses, priors, options, standard_errors, threads);
-  return fit_many_as<double>(wins, losses, priors, options, standard_errors, threads);
+  const ManyTables given{py::cast<py::array>(tables[0]), tables[1], tables[2]};
+  const auto call = element_of(given.wins) == Element::kFloat ? &fit_many_as<float> : &fit_many_as<double>;
+  return call(given, priors_of(mean, sd), options, standard_errors, threads);
 }
 
 template <class T>
@@ -79,7 +103,7 @@ py::tuple score_as(const py::array& preferences, const Doubles& anchors, const P
 py::tuple score_against_anchors(const py::array& preferences, const Doubles& anchors, const Doubles& mean, const Doubles& sd,
                                 bool probit, double tol, int max_iter, py::handle rescale, bool centred, bool standard_errors,
                                 py::handle n_threads) {
-  const FitOptions options{probit, 0., tol, max_iter};
+  const FitOptions options{probit, {0., false}, TieOption::none, {0., false}, tol, max_iter};
   Rescale scale{false, 0., 0.};
   if (!rescale.is_none()) {
     const auto range = py::cast<std::pair<double, double>>(rescale);
@@ -96,8 +120,8 @@ py::tuple score_against_anchors(const py::array& preferences, const Doubles& anc
 }  // namespace
 
 void bind_fit(py::module_& m) {
-  m.def("fit_many", &fit_many, py::arg("wins"), py::arg("losses"), py::arg("mean"), py::arg("sd"), py::arg("probit"),
-        py::arg("first_advantage"), py::arg("tol"), py::arg("max_iter"), py::arg("standard_errors"), py::arg("n_threads"));
+  m.def("fit_many", &fit_many, py::arg("tables"), py::arg("mean"), py::arg("sd"), py::arg("probit"), py::arg("first_advantage"),
+        py::arg("ties"), py::arg("tie"), py::arg("tol"), py::arg("max_iter"), py::arg("standard_errors"), py::arg("n_threads"));
   m.def("score_against_anchors", &score_against_anchors, py::arg("preferences"), py::arg("anchors"), py::arg("mean"),
         py::arg("sd"), py::arg("probit"), py::arg("tol"), py::arg("max_iter"), py::arg("rescale"), py::arg("centred"),
         py::arg("standard_errors"), py::arg("n_threads"));

@@ -144,6 +144,78 @@ void pair_terms(py::handle d, py::handle wins, py::handle losses, const std::str
   backend::pair_terms(kind, pairs, make_exec(threads));
 }
 
+// model: davidson, rao-kupper or threshold; t as in core/ties.h.
+TieModel tie_model(const char* function, const std::string& model, double t) {
+  if (model == "davidson") return {TieKind::kDavidson, t};
+  if (model == "rao-kupper") return {TieKind::kRaoKupper, t};
+  if (model == "threshold") return {TieKind::kThreshold, t};
+  throw py::value_error(std::string(function) + ": ties = '" + model + "', it must be davidson, rao-kupper or threshold");
+}
+
+template <class T>
+void outcome_matrices_of(const py::array& scores, const TieModel& model, double first_advantage, py::handle win, py::handle tie,
+                         int n_threads) {
+  const char* const name = "outcome_matrices";
+  const auto [n_problems, n] = problems_of(name, scores);
+  const Index size = scores.size() * n;
+  const backend::OutcomeMatricesIn<T> in{data_of<T>(name, "scores", scores, scores.size()), n_problems, n, first_advantage};
+  T* const wins = data_of<T>(name, "win", win, size, true);
+  T* const ties = data_of<T>(name, "tie", tie, size, true);
+  if (!wins || !ties) throw py::type_error("outcome_matrices: win and tie must be arrays");
+  const ReleaseIf release(size >= kReleaseElements);
+  backend::outcome_matrices(model, in, wins, ties, make_exec(n_threads));
+}
+
+void outcome_matrices(const py::array& scores, const std::string& model, double t, double first_advantage, py::handle win,
+                      py::handle tie, py::handle n_threads) {
+  const auto kind = tie_model("outcome_matrices", model, t);
+  const int threads = threads_for("outcome_matrices", n_threads);
+  const auto call = element_of(scores) == Element::kFloat ? &outcome_matrices_of<float> : &outcome_matrices_of<double>;
+  call(scores, kind, first_advantage, win, tie, threads);
+}
+
+// gradient may be None.
+template <class T>
+void outcome_likelihood_of(const py::array& scores, const py::tuple& tables, const TieModel& model, double first_advantage,
+                           py::handle value, py::handle gradient, int n_threads) {
+  const char* const name = "log_likelihood";
+  const auto [n_problems, n] = problems_of(name, scores);
+  const Index size = scores.size() * n;
+  const backend::OutcomeLikelihoodIn<T> in{
+      {data_of<T>(name, "scores", scores, scores.size()), data_of<T>(name, "wins", tables[0], size),
+       data_of<T>(name, "losses", tables[1], size), n_problems, n, first_advantage},
+      data_of<T>(name, "tie_counts", tables[2], size)};
+  T* const to = data_of<T>(name, "value", value, n_problems, true);
+  if (!in.pairs.wins || !in.ties || !to) throw py::type_error("log_likelihood: wins, tie_counts and value must be arrays");
+  T* const slopes = data_of<T>(name, "gradient", gradient, scores.size(), true);
+  const ReleaseIf release(size >= kReleaseElements);
+  backend::outcome_likelihood(model, in, to, slopes, make_exec(n_threads));
+}
+
+void outcome_likelihood(const py::array& scores, const py::tuple& tables, const std::string& model, double t,
+                        double first_advantage, py::handle value, py::handle gradient, py::handle n_threads) {
+  const auto kind = tie_model("log_likelihood", model, t);
+  const int threads = threads_for("log_likelihood", n_threads);
+  const auto call = element_of(scores) == Element::kFloat ? &outcome_likelihood_of<float> : &outcome_likelihood_of<double>;
+  call(scores, tables, kind, first_advantage, value, gradient, threads);
+}
+
+// counts (3, n): wins, losses, ties; out (6, n): value, by_d, by_t, dd, dt, tt.
+void outcome_terms(py::handle d, py::handle counts, const std::string& model, double t, py::handle out, py::handle n_threads) {
+  const char* const name = "outcome_terms";
+  if (!py::isinstance<py::array>(d)) throw py::type_error("outcome_terms: d must be a C-contiguous array of float64");
+  const Index n = py::reinterpret_borrow<py::array>(d).size();
+  const double* const w = data_of<double>(name, "counts", counts, 3 * n);
+  double* const o = data_of<double>(name, "out", out, 6 * n, true);
+  if (!w || !o) throw py::type_error("outcome_terms: every argument must be an array");
+  const backend::OutcomeTerms pairs{
+      data_of<double>(name, "d", d, n), w, w + n, w + 2 * n, o, o + n, o + 2 * n, o + 3 * n, o + 4 * n, o + 5 * n, n};
+  const auto kind = tie_model(name, model, t);
+  const int threads = threads_for(name, n_threads);
+  const ReleaseIf release(n >= kReleaseElements);
+  backend::outcome_terms(kind, pairs, make_exec(threads));
+}
+
 }  // namespace
 
 void bind_pairwise(py::module_& m) {
@@ -155,6 +227,12 @@ void bind_pairwise(py::module_& m) {
         py::arg("first_advantage"), py::arg("gradient"), py::arg("n_threads"));
   m.def("pair_terms", &pair_terms, py::arg("d"), py::arg("wins"), py::arg("losses"), py::arg("link"), py::arg("value"),
         py::arg("slope"), py::arg("curvature"), py::arg("n_threads") = py::none());
+  m.def("outcome_matrices", &outcome_matrices, py::arg("scores"), py::arg("ties"), py::arg("t"), py::arg("first_advantage"),
+        py::arg("win"), py::arg("tie"), py::arg("n_threads"));
+  m.def("outcome_likelihood", &outcome_likelihood, py::arg("scores"), py::arg("tables"), py::arg("ties"), py::arg("t"),
+        py::arg("first_advantage"), py::arg("value"), py::arg("gradient"), py::arg("n_threads"));
+  m.def("outcome_terms", &outcome_terms, py::arg("d"), py::arg("counts"), py::arg("ties"), py::arg("t"), py::arg("out"),
+        py::arg("n_threads") = py::none());
 }
 
 }  // namespace softmap::bindings

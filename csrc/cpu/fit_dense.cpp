@@ -1,3 +1,4 @@
+#include "cpu/existence.h"
 #include "cpu/newton.h"
 #include "cpu/parallel.h"
 
@@ -6,44 +7,51 @@ namespace {
 
 constexpr double kSmallestPrecision = 0x1p-1000;
 
-template <class Link, int N, bool kOrdered>
+template <class Model, int N, bool kOrdered, bool kBorder>
 void solve_tile(const Tile& t, State& st, const FitOptions& options) {
-  Newton<Link, N, kOrdered>{t, st, options.first_advantage}.solve_tile(options);
+  Newton<Model, N, kOrdered, kBorder>{t, st, options.first_advantage.value}.solve_tile(options);
 }
+
+bool has_border(const FitOptions& options) { return options.first_advantage.estimated || options.ties != TieOption::none; }
 
 using Solver = void (*)(const Tile&, State&, const FitOptions&);
 template <class Link>
-Solver solver_for(const Tile& t) {
-  if (t.ordered) return &solve_tile<Link, 0, true>;
-  return t.n == 6 ? &solve_tile<Link, 6, false> : &solve_tile<Link, 0, false>;
+Solver solver_for(const Tile& t, const FitOptions& options) {
+  if (has_border(options)) return &solve_tile<NoTies<Link>, 0, false, true>;
+  if (t.ordered) return &solve_tile<Link, 0, true, false>;
+  return t.n == 6 ? &solve_tile<Link, 6, false, false> : &solve_tile<Link, 0, false, false>;
+}
+Solver solver_for(const Tile& t, const FitOptions& options) {
+  if (options.ties == TieOption::davidson) return &solve_tile<core::Davidson, 0, false, true>;
+  if (options.ties == TieOption::rao_kupper) return &solve_tile<core::RaoKupper, 0, false, true>;
+  if (options.ties == TieOption::threshold) return &solve_tile<core::NormalThreshold, 0, false, true>;
+  return options.probit ? solver_for<core::Probit>(t, options) : solver_for<core::Logit>(t, options);
 }
 
 // Whether the objective has one maximum, for the problem in `lane`. Items with a prior count as one node (no direction moves
-// them for free); then every node must reach every other along "beat".
-bool has_maximum(const Tile& t, int lane) {
-  std::uint64_t beat[kMaxItems] = {}, lost[kMaxItems] = {}, start = 0;
+// them for free).
+bool has_maximum(const Tile& t, const FitOptions& options, int lane) {
+  int node[kMaxItems], n_nodes = 0;
+  bool tied = false;
+  for (int i = 0; i < t.n; ++i) n_nodes |= t.precision[i * kWidth + lane] > 0;
+  for (int i = 0; i < t.n; ++i) node[i] = t.precision[i * kWidth + lane] > 0 ? 0 : n_nodes++;
+  Recession recession(n_nodes);
   for (int i = 0, k = lane; i < t.n; ++i) {
-    if (t.precision[i * kWidth + lane] > 0) start |= std::uint64_t(1) << i;
     for (int j = i + 1; j < t.n; ++j, k += kWidth) {
-      const bool win = t.win[0][k] > 0 || (t.ordered && t.win[1][k] > 0);
-      const bool loss = t.loss[0][k] > 0 || (t.ordered && t.loss[1][k] > 0);
-      beat[i] |= std::uint64_t(win) << j;
-      lost[j] |= std::uint64_t(win) << i;
-      beat[j] |= std::uint64_t(loss) << i;
-      lost[i] |= std::uint64_t(loss) << j;
+      Happened h{};
+      for (int set = 0; set < t.n_sets(); ++set) {
+        h.win[set] = t.win[set][k] > 0;
+        h.loss[set] = t.loss[set][k] > 0;
+        h.tie[set] = t.ties && t.tie[set][k] > 0;
+        tied |= h.tie[set];
+      }
+      recession.add(node[i], node[j], h);
     }
   }
-  if (start == 0) start = 1;
-  const auto reaches_all = [&](const std::uint64_t* next) {
-    std::uint64_t seen = start, fresh = start;
-    while (fresh != 0) {
-      const std::uint64_t before = seen;
-      for (; fresh != 0; fresh &= fresh - 1) seen |= next[__builtin_ctzll(fresh)];
-      fresh = seen & ~before;
-    }
-    return seen == ~std::uint64_t(0) >> (64 - t.n);
-  };
-  return reaches_all(beat) && reaches_all(lost);
+  const bool free = options.first_advantage.estimated;
+  if (!recession.tied_together()) return false;
+  if (free && (recession.moves_with_advantage(1) || recession.moves_with_advantage(-1))) return false;
+  return !(tied && options.tie.estimated && recession.moves_with_ties(free));
 }
 
 // Calls body(array) for the weights of each kind.
@@ -53,6 +61,7 @@ void for_each_weight(Tile& t, Body&& body) {
     for (int k = 0; k < t.n_pairs() * kWidth; k += kWidth) {
       body(t.win[set] + k);
       body(t.loss[set] + k);
+      if (t.ties) body(t.tie[set] + k);
     }
   }
 }
@@ -91,8 +100,31 @@ void start(const Tile& t, State& st, M good) {
   for (int i = 0; i < t.n; ++i) st.s[i] = select(st.precision[i] == zero, average, st.mean[i]);
 }
 
+// The first advantage and tie parameter: without ties that at the end of its range; else what would explain the share of ties
+// between equals (nu = 2 ties / decided), roughly.
+void start_border(const Tile& t, State& st, const FitOptions& options) {
+  auto& b = st.border;
+  const V zero(0.), one(1.);
+  V tied = zero, decided = zero;
+  for (int set = 0; set < t.n_sets(); ++set) {
+    for (int k = 0; k < t.n_pairs() * kWidth; k += kWidth) {
+      decided = decided + (V::load(t.win[set] + k) + V::load(t.loss[set] + k));
+      if (t.ties) tied = tied + V::load(t.tie[set] + k);
+    }
+  }
+  const V ratio = V(2.) * tied / max(decided, V(0x1p-900));
+  const bool davidson = options.ties == TieOption::davidson;
+  const V guess = davidson ? core::log(ratio) : min(V(options.ties == TieOption::threshold ? 1. : 50.), core::log1p(ratio));
+  b.estimated[0] = options.first_advantage.estimated ? one : zero;
+  b.estimated[1] = options.tie.estimated && t.ties ? select(tied > zero, one, zero) : zero;
+  b.value[0] = V(options.first_advantage.estimated ? 0. : options.first_advantage.value);
+  const V end = davidson ? V(-core::kInf<double>) : zero;
+  b.value[1] = options.tie.estimated ? select(tied > zero, guess, end) : V(options.tie.value);
+  for (int k = 0; k < 2; ++k) b.base[k] = b.value[k];
+}
+
 // Status as far as the input decides it; lanes that are not ok get a harmless problem.
-V prepare(Tile& t, State& st) {
+V prepare(Tile& t, State& st, const FitOptions& options) {
   const M never = V(1.) < V(0.);
   const V inf(core::kInf<double>);
   M bad = never, present = never, open = never;
@@ -103,6 +135,11 @@ V prepare(Tile& t, State& st) {
     present = present | (x == x);
     st.largest = max(x, st.largest);
   });
+  if (t.ties && !options.tie.estimated && options.tie.value == (options.ties == TieOption::davidson ? -core::kInf<double> : 0.)) {
+    for (int set = 0; set < t.n_sets(); ++set) {  // what happened has probability 0
+      for (int k = 0; k < t.n_pairs() * kWidth; k += kWidth) bad = bad | (V::load(t.tie[set] + k) > V(0.));
+    }
+  }
   for (int i = 0; i < t.n; ++i) {
     const V precision = V::load(t.precision + i * kWidth);
     bad = bad | !((abs(V::load(t.mean + i * kWidth)) < inf) & (precision >= V(0.)));
@@ -110,9 +147,11 @@ V prepare(Tile& t, State& st) {
   }
   V status = select(bad, V(double(FitStatus::bad_input)), V(double(FitStatus::ok)));
   status = select(present, status, V(double(FitStatus::missing)));
-  if (any(open & !bad)) {
+  const bool border = has_border(options);
+  if (border) open = open | (st.largest == st.largest);
+  if (any(open & (status == V(0.)))) {
     double exists[kWidth];
-    for (int lane = 0; lane < kWidth; ++lane) exists[lane] = has_maximum(t, lane) ? 0. : double(FitStatus::no_maximum);
+    for (int lane = 0; lane < kWidth; ++lane) exists[lane] = has_maximum(t, options, lane) ? 0. : double(FitStatus::no_maximum);
     status = select(open & (status == V(0.)), V::load(exists), status);
   }
   const M good = status == V(0.);
@@ -122,14 +161,15 @@ V prepare(Tile& t, State& st) {
   st.largest = st.largest * st.scale;
   for_each_weight(t, [&](double* w) { select(good, V::load(w) * st.scale, V(1.)).store(w); });
   start(t, st, good);
+  if (border) start_border(t, st, options);
   return status;
 }
 
 // Solves all problems, a tile at a time: load(tile, problem, lane) writes one table, finish(state, first problem, count)
 // reads the results.
 template <class Load, class Finish>
-void for_each_tile(int n, bool ordered, Index n_problems, const Priors& priors, const FitOptions& options, const Exec& exec,
-                   const Load& load, const Finish& finish) {
+void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Priors& priors, const FitOptions& options,
+                   const Exec& exec, const Load& load, const Finish& finish) {
   const Index cost = 64 * n * n, chunk = (((1 << 20) / cost) / kWidth + 1) * kWidth;
   const int slots = slots_for(exec, n_problems, chunk, n_problems * cost);
   const Scratch<double> tiles(slots, sizeof(Tile) / sizeof(double)), states(slots, sizeof(State) / sizeof(double));
@@ -138,7 +178,8 @@ void for_each_tile(int n, bool ordered, Index n_problems, const Priors& priors, 
     State& st = *reinterpret_cast<State*>(states[slot]);
     t.n = n;
     t.ordered = ordered;
-    const Solver solver = options.probit ? solver_for<core::Probit>(t) : solver_for<core::Logit>(t);
+    t.ties = ties;
+    const Solver solver = solver_for(t, options);
     if (priors.stride == 0) {
       for (int lane = 0; lane < kWidth; ++lane) load_priors(priors, 0, t, lane);
     }
@@ -149,7 +190,7 @@ void for_each_tile(int n, bool ordered, Index n_problems, const Priors& priors, 
         load(t, problem, lane);
         if (priors.stride > 0) load_priors(priors, problem, t, lane);
       }
-      const V status = prepare(t, st);
+      const V status = prepare(t, st, options);
       solver(t, st, options);
       st.status = select(status == V(0.), st.status, status);
       finish(st, b, count);
@@ -166,14 +207,19 @@ void store_valid(const State& st, V x, FitStatus worst, double* to) {
 // Standard errors of the scores minus their mean: with C = I - 11'/n, the diagonal of C H^-1 C is that of
 // C H^-1 (n C) / n. The columns of n C are whole numbers that add up to 0, so that nothing of the common mode, which a weak
 // prior leaves almost free, gets in.
-void standard_errors(State& st, int n, V* out) {
+//
+// With a border it is (H - C D^-1 C')^-1 = H^-1 + H^-1 C S^-1 C' H^-1, whose columns H^-1 C are centred likewise.
+void standard_errors(State& st, int n, bool border, V* out) {
+  const V middle[2] = {border ? mean_of(st.border.reply[0], n) : V(0.), border ? mean_of(st.border.reply[1], n) : V(0.)};
   for (int i = 0; i < n; ++i) {
     for (int j = 0; j < n; ++j) {
       st.right[j] = V(j == i ? n - 1. : -1.);
       st.right_low[j] = V(0.);
     }
     solve<0>(st.hessian, n, st.right, st.right_low, st.step);
-    out[i] = sqrt((st.step[i] - mean_of(st.step, n)) * V(1. / n) * st.scale);
+    V variance = (st.step[i] - mean_of(st.step, n)) * V(1. / n);
+    if (border) variance = variance + st.border.form(st.border.reply[0][i] - middle[0], st.border.reply[1][i] - middle[1]);
+    out[i] = sqrt(variance * st.scale);
   }
 }
 
@@ -182,6 +228,25 @@ V contrast_variance(State& st, int n) {
   for (int i = 0; i < n; ++i) st.base[i] = st.right[i];
   solve<0>(st.hessian, n, st.right, st.right_low, st.step);
   return dot(st.base, st.step, n) * st.scale;
+}
+
+// The parameters beside the scores, NaN where there is no solution, and their standard errors, NaN where they were not estimated.
+template <class T>
+void write_border(const State& st, Index first, int count, const FitOut<T>& out) {
+  const auto& b = st.border;
+  double lanes[kWidth];
+  const auto write = [&](V x, FitStatus worst, double* to) {
+    store_valid(st, x, worst, lanes);
+    for (int l = 0; l < count; ++l) to[first + l] = lanes[l];
+  };
+  const V scale[2] = {b.i_aa * st.scale, b.i_tt * st.scale};
+  double* const values[2] = {out.advantage, out.tie};
+  double* const errors[2] = {out.advantage_error, out.tie_error};
+  for (int k = 0; k < 2; ++k) {
+    if (!values[k]) continue;
+    write(b.value[k], FitStatus::not_converged, values[k]);
+    write(select(b.estimated[k] == V(0.), V(core::kNaN<double>), sqrt(scale[k])), FitStatus::ok, errors[k]);
+  }
 }
 
 template <class T>
@@ -240,24 +305,33 @@ void write_test_item(State& st, int n, const Rescale& rescale, bool centred, Ind
   }
 }
 
+// Copies one table. Without an order a table of ties that is not symmetric gets a NaN, which is no weight.
+template <class T>
+void load_table(const Tables<T>& tables, Index problem, Tile& t, int lane) {
+  const int n = tables.n;
+  const auto at = [&](const T* table, int i, int j) { return static_cast<double>(table[(problem * n + i) * n + j]); };
+  for (int i = 0, k = lane; i < n; ++i) {
+    for (int j = i + 1; j < n; ++j, k += kWidth) {
+      t.win[0][k] = at(tables.wins, i, j);
+      t.loss[0][k] = at(tables.losses ? tables.losses : tables.wins, tables.losses ? i : j, tables.losses ? j : i);
+      if (tables.losses) {
+        t.win[1][k] = at(tables.losses, j, i);
+        t.loss[1][k] = at(tables.wins, j, i);
+      }
+      if (!tables.ties) continue;
+      const double one = at(tables.ties, i, j), other = at(tables.ties, j, i);
+      t.tie[0][k] = tables.losses || one == other ? one : core::kNaN<double>;
+      t.tie[1][k] = other;
+    }
+  }
+}
+
 }  // namespace
 
 template <class T>
 void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& options, const FitOut<T>& out, const Exec& exec) {
   const int n = tables.n;
-  const auto load = [&](Tile& t, Index problem, int lane) {
-    const T* const wins = tables.wins + problem * n * n;
-    const T* const losses = tables.losses ? tables.losses + problem * n * n : nullptr;
-    for (int i = 0, k = lane; i < n; ++i) {
-      for (int j = i + 1; j < n; ++j, k += kWidth) {
-        t.win[0][k] = static_cast<double>(wins[i * n + j]);
-        t.loss[0][k] = static_cast<double>(losses ? losses[i * n + j] : wins[j * n + i]);
-        if (!losses) continue;
-        t.win[1][k] = static_cast<double>(losses[j * n + i]);
-        t.loss[1][k] = static_cast<double>(wins[j * n + i]);
-      }
-    }
-  };
+  const auto load = [&](Tile& t, Index problem, int lane) { load_table(tables, problem, t, lane); };
   const auto finish = [&](State& st, Index first, int count) {
     double lanes[kWidth];
     const auto write_items = [&](const V* x, FitStatus worst, T* to) {
@@ -268,7 +342,7 @@ void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& o
     };
     write_items(st.s, FitStatus::not_converged, out.scores);
     if (out.standard_errors) {
-      standard_errors(st, n, st.newton);
+      standard_errors(st, n, has_border(options), st.newton);
       write_items(st.newton, FitStatus::ok, out.standard_errors);
     }
     st.status.store(lanes);
@@ -280,8 +354,9 @@ void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& o
     for (int l = 0; l < count; ++l) out.n_iter[first + l] = solved(l) ? static_cast<std::int32_t>(lanes[l]) : 0;
     store_valid(st, st.gradient_max, FitStatus::not_converged, lanes);
     for (int l = 0; l < count; ++l) out.gradient_max[first + l] = lanes[l];
+    if (has_border(options)) write_border(st, first, count, out);
   };
-  for_each_tile(n, tables.losses != nullptr, tables.n_problems, priors, options, exec, load, finish);
+  for_each_tile(n, tables.losses != nullptr, tables.ties != nullptr, tables.n_problems, priors, options, exec, load, finish);
 }
 
 template <class T>
@@ -302,7 +377,7 @@ void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, 
     }
   };
   const auto finish = [&](State& st, Index first, int count) { write_test_item(st, n, rescale, centred, first, count, out); };
-  for_each_tile(n, false, tables.n_problems, priors, options, exec, load, finish);
+  for_each_tile(n, false, false, tables.n_problems, priors, options, exec, load, finish);
 }
 
 #define SOFTMAP_INSTANTIATE(T)                                                                                        \

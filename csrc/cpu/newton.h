@@ -1,6 +1,7 @@
 #pragma once
 // Newton's method for as many small tables of comparisons as a register has lanes, one table in each.
-#include "core/link.h"
+#include "core/ties.h"
+#include "cpu/border.h"
 #include "cpu/lanes.h"
 #include "cpu/laplacian.h"
 #include "fit.h"
@@ -16,12 +17,12 @@ constexpr double kFixed = 0x1p490;  // precision that holds an item at its mean;
 constexpr double kTrusted = 1e-8;   // rounding moves no score of an ok problem by more than this times max(1, max |s|)
 
 // The problems, lane l of entry k at k * kWidth + l. Pairs i < j are numbered as in Laplacian; win is for i and loss for j.
-// Set 0 is seen at s_i - s_j + advantage, set 1 (ordered tables only) at s_i - s_j - advantage.
+// Set 0 is seen at s_i - s_j + advantage, set 1 (ordered tables only) at s_i - s_j - advantage. tie only if `ties`.
 struct Tile {
   int n;
-  bool ordered;
+  bool ordered, ties;
   alignas(64) double mean[kMaxItems * kWidth], precision[kMaxItems * kWidth];  // not scaled
-  alignas(64) double win[2][kMaxPairs * kWidth], loss[2][kMaxPairs * kWidth];
+  alignas(64) double win[2][kMaxPairs * kWidth], loss[2][kMaxPairs * kWidth], tie[2][kMaxPairs * kWidth];
 
   int n_pairs() const { return n * (n - 1) / 2; }
   int n_sets() const { return ordered ? 2 : 1; }
@@ -40,6 +41,18 @@ struct State {
   V size;            // max(1, max |s|)
   M grounded;        // no item has a prior: scores are centred
   V status, n_iter, gradient_max;
+  Border<V, kColumn> border;  // where more than the scores is estimated, or ties have a model
+};
+
+// A link as a tie model without ties.
+template <class Link>
+struct NoTies {
+  static constexpr bool kPositive = false;
+  static core::Outcomes<core::Slopes<V>> slopes(V d, V) {
+    const auto f = Link::slopes(d);
+    const V zero(0.);
+    return {{f.win, zero, f.win_curve, zero, zero}, {-f.loss, zero, f.loss_curve, zero, zero}, {zero, zero, zero, zero, zero}};
+  }
 };
 
 inline V mean_of(const V* x, int n) {
@@ -70,15 +83,16 @@ inline void solve_right(State& st, int n, V* x) {
   for (int i = 0; i < n; ++i) x[i] = x[i] - shift;
 }
 
-// Newton's method for the problems of a tile, one in each lane. N is their number of items, 0 where it is not known.
+// Newton's method for the problems of a tile, one in each lane. N is their number of items, 0 where it is not known. Model is
+// a link, or with a border a tie model.
 //
 // A step that overshoots, where the slope along it has turned against it, is shortened by the secant rule; no value of the
 // objective is needed. A lane that is done keeps its s, so that every later pass repeats its results bit for bit.
-template <class Link, int N, bool kOrdered>
+template <class Model, int N, bool kOrdered, bool kBorder = false>
 struct Newton {
   const Tile& tile;
   State& st;
-  double advantage;
+  double advantage;  // without a border
 
   int n() const { return N > 0 ? N : tile.n; }
 
@@ -86,22 +100,71 @@ struct Newton {
     V flow, size, curve;  // derivative by s_i, the sum of what it is the difference of, minus the second derivative
   };
   Pair pair(int k, V d) const {
-    const auto seen = [&](int set, V x) {
-      const V win = V::load(tile.win[set] + k * kWidth), loss = V::load(tile.loss[set] + k * kWidth);
-      const auto f = Link::slopes(x);
-      const V up = win * f.win, down = loss * f.loss;
-      return Pair{up - down, up + down, fmadd(win, f.win_curve, loss * f.loss_curve)};
+    if constexpr (kBorder) {
+      return pair_and_border(k, d, [](int, const Seen&) {});
+    } else {
+      const auto seen = [&](int set, V x) {
+        const V win = V::load(tile.win[set] + k * kWidth), loss = V::load(tile.loss[set] + k * kWidth);
+        const auto f = Model::slopes(x);
+        const V up = win * f.win, down = loss * f.loss;
+        return Pair{up - down, up + down, fmadd(win, f.win_curve, loss * f.loss_curve)};
+      };
+      if constexpr (!kOrdered) return seen(0, d);
+      const Pair a = seen(0, d + V(advantage)), b = seen(1, d - V(advantage));
+      return {a.flow + b.flow, a.size + b.size, a.curve + b.curve};
+    }
+  }
+
+  // One set of comparisons of a pair at the difference x: the sums over its outcomes of the derivatives by x and by the
+  // parameter of the ties, and of their magnitudes.
+  struct Seen {
+    core::Slopes<V> sum;
+    V size, tie_size;
+  };
+  Seen see(int set, int k, V x) const {
+    const V zero(0.), win = V::load(tile.win[set] + k * kWidth), loss = V::load(tile.loss[set] + k * kWidth);
+    const V tie = tile.ties ? V::load(tile.tie[set] + k * kWidth) : zero;
+    const auto f = Model::slopes(x, st.border.value[1]);
+    const auto no_tie = tie == zero;  // its derivatives may then be infinite
+    const auto sum = [&](V of_win, V of_loss, V of_tie) {
+      return fmadd(win, of_win, loss * of_loss) + select(no_tie, zero, tie * of_tie);
     };
-    if constexpr (!kOrdered) return seen(0, d);
-    const Pair a = seen(0, d + V(advantage)), b = seen(1, d - V(advantage));
-    return {a.flow + b.flow, a.size + b.size, a.curve + b.curve};
+    return {{sum(f.win.d, f.loss.d, f.tie.d), sum(f.win.t, f.loss.t, f.tie.t), sum(f.win.dd, f.loss.dd, f.tie.dd),
+             sum(f.win.dt, f.loss.dt, f.tie.dt), sum(f.win.tt, f.loss.tt, f.tie.tt)},
+            sum(f.win.d, abs(f.loss.d), V(1.) + abs(x)),
+            sum(abs(f.win.t), abs(f.loss.t), abs(f.tie.t))};
+  }
+  // body(side, seen) for each set; side is the sign of the advantage.
+  template <class Body>
+  Pair pair_and_border(int k, V d, Body&& body) const {
+    const V a = st.border.value[0];
+    const Seen first = see(0, k, d + a);
+    body(1, first);
+    if (!tile.ordered) return {first.sum.d, first.size, first.sum.dd};
+    const Seen second = see(1, k, d - a);
+    body(-1, second);
+    return {first.sum.d + second.sum.d, first.size + second.size, first.sum.dd + second.sum.dd};
+  }
+  Pair pair_into_border(int k, int i, int j, V d) {
+    auto& b = st.border;
+    return pair_and_border(k, d, [&](int sign, const Seen& seen) {
+      const V side{double(sign)};
+      b.add_slope(0, side * seen.sum.d, seen.size);
+      b.add_slope(1, seen.sum.t, seen.tie_size);
+      b.add_cross(0, i, j, side * seen.sum.dd);
+      b.add_cross(1, i, j, seen.sum.dt);
+      b.aa = b.aa + seen.sum.dd;
+      b.at = fmadd(side, seen.sum.dt, b.at);
+      b.tt = b.tt + seen.sum.tt;
+    });
   }
 
   // A number on whose grid the sum of the flows at an item has less than 53 bits. No link is steeper than 1 + |d|.
   V flow_grid() const {
     V reach(0.);
     for (int i = 0; i < n(); ++i) reach = max(reach, abs(st.s[i]));
-    const V steepest = fmadd(V(2.), reach, V(1. + core::abs(advantage)));
+    V steepest = fmadd(V(2.), reach, V(1. + core::abs(advantage)));
+    if constexpr (kBorder) steepest = steepest + abs(st.border.value[0]) + (Model::kPositive ? st.border.value[1] : V(0.));
     return scale2(V(1.5), exponent(V(4. * n()) * st.largest * steepest));
   }
 
@@ -120,11 +183,17 @@ struct Newton {
     const int n = N > 0 ? N : tile.n;
     const V grid = flow_grid();
     for (int i = 0; i < n; ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
+    if constexpr (kBorder) st.border.clear(n);
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
       V g = st.g[i], low = st.low[i], lowest = st.lowest[i];
       for (int j = i + 1; j < n; ++j) {
-        const Pair p = pair(row + j, st.s[i] - st.s[j]);
+        Pair p;
+        if constexpr (kBorder) {
+          p = pair_into_border(row + j, i, j, st.s[i] - st.s[j]);
+        } else {
+          p = pair(row + j, st.s[i] - st.s[j]);
+        }
         const Pieces f = cut(p.flow, grid);
         g = g + f.a;
         low = low + f.b;
@@ -146,6 +215,41 @@ struct Newton {
       st.g[i] = core::two_sum(sum, (a + b) + c, st.low[i]);
       st.hessian.p[i] = st.precision[i];
     }
+    if constexpr (kBorder) st.border.hold(n);
+  }
+
+  // Newton's step, its largest entry, and the slope along the last step.
+  void solve_step(V& newton_size, V& slope) {
+    const int n = this->n();
+    factor<N>(st.hessian, n, st.grounded);
+    for (int i = 0; i < n; ++i) {
+      st.right[i] = st.g[i];
+      st.right_low[i] = st.low[i];
+    }
+    solve_right<N>(st, n, st.newton);
+    slope = dot(st.g, st.step, n);
+    if constexpr (kBorder) {
+      auto& b = st.border;
+      for (int k = 0; k < 2; ++k) {
+        for (int i = 0; i < n; ++i) {
+          st.right[i] = b.cross[k][i];
+          st.right_low[i] = V(0.);
+        }
+        solve_right<N>(st, n, b.reply[k]);
+      }
+      b.factor(n);
+      b.solve(n, st.newton);
+      slope = slope + fmadd(b.slope[0], b.step[0], b.slope[1] * b.step[1]);
+    }
+    newton_size = largest_of(st.newton, n);
+    if constexpr (kBorder) newton_size = max(newton_size, border_size());
+  }
+  // Of the border's part of Newton's step. A parameter that must stay positive counts in proportion to itself.
+  V border_size() const {
+    const auto& b = st.border;
+    const V of_tie = abs(b.newton[1]) * (Model::kPositive ? V(1.) / min(V(1.), b.value[1]) : V(1.));
+    const V largest = max(abs(b.newton[0]), select(b.estimated[1] == V(0.), V(0.), of_tie));
+    return largest + V(0.) * (b.newton[0] + b.newton[1]);  // NaN where either is
   }
 
   // The search along a step: s = base + length * step.
@@ -163,17 +267,13 @@ struct Newton {
     Search line{V(0.), V(0.), V(1.), V(kTailSlope)};
     st.n_iter = V(0.);
     for (int i = 0; i < n(); ++i) st.step[i] = V(0.);
+    if constexpr (kBorder) st.border.step[0] = st.border.step[1] = V(0.);
     for (int iteration = 0; iteration < options.max_iter && !all(done); ++iteration) {
       st.n_iter = st.n_iter + select(done, V(0.), V(1.));
       evaluate();
-      factor<N>(st.hessian, n(), st.grounded);
-      for (int i = 0; i < n(); ++i) {
-        st.right[i] = st.g[i];
-        st.right_low[i] = st.low[i];
-      }
-      solve_right<N>(st, n(), st.newton);
+      V newton_size, slope;
+      solve_step(newton_size, slope);
       st.size = max(V(1.), largest_of(st.s, n()));
-      const V newton_size = largest_of(st.newton, n()), slope = dot(st.g, st.step, n());
       const M small = newton_size <= V(options.tol) * st.size;
       // Below 1/16 a step of Newton's method cannot overshoot, but rounding could make it look so.
       const M far = line.length * line.size > V(0.0625);
@@ -201,12 +301,29 @@ struct Newton {
     const V first = select(line.length < one, min(one, V(16.) * line.length * line.size / newton_size), one);
     line.length = select(over, shorter, select(tail, line.length + line.length, first));
     line.tail_slope = select(tail & !over, line.tail_slope * line.tail_slope, V(kTailSlope));
+    V new_slope = dot(st.g, st.newton, n());
+    if constexpr (kBorder) {
+      auto& b = st.border;
+      new_slope = new_slope + fmadd(b.slope[0], b.newton[0], b.slope[1] * b.newton[1]);
+      for (int k = 0; k < 2; ++k) {
+        b.base[k] = select(over, b.base[k], b.value[k]);
+        b.step[k] = select(over, b.step[k], b.newton[k]);
+      }
+      if constexpr (Model::kPositive) {  // no further than to a quarter
+        const V limit = V(-0.75) * b.base[1] / b.step[1];
+        line.length = select((b.step[1] < V(0.)) & (limit < line.length), limit, line.length);
+      }
+      for (int k = 0; k < 2; ++k) {
+        const V moved = fmadd(line.length, b.step[k], b.base[k]);
+        b.value[k] = select(done | (b.estimated[k] == V(0.)), b.value[k], moved);
+      }
+    }
     for (int i = 0; i < n(); ++i) {
       st.base[i] = select(over, st.base[i], st.s[i]);
       st.step[i] = select(over, st.step[i], st.newton[i]);
       st.s[i] = select(done, st.s[i], fmadd(line.length, st.step[i], st.base[i]));
     }
-    line.slope = select(over, line.slope, dot(st.g, st.newton, n()));
+    line.slope = select(over, line.slope, new_slope);
     line.size = select(over, line.size, newton_size);
   }
 
@@ -231,8 +348,16 @@ struct Newton {
     });
     solve<N>(st.hessian, n(), st.right, st.right_low, st.step);
     V bound = V(2.) * largest_of(st.step, n());
-    if (!all(simple)) bound = bound + select(simple, V(0.), flow_error());
-    return bound <= V(kTrusted) * st.size;
+    V balanced(0.);
+    if (!all(simple)) balanced = select(simple, V(0.), flow_error());
+    bound = bound + balanced;
+    if constexpr (kBorder) {
+      for (int i = 0; i < n(); ++i) st.step[i] = fmadd(V(2.), st.step[i], balanced);
+      bound = bound + st.border.error(n(), st.step);
+      return (bound <= V(kTrusted) * st.size) & (st.border.share >= V(0x1p-30));
+    } else {
+      return bound <= V(kTrusted) * st.size;
+    }
   }
 
   // body(number, i, j, pair, error of its flow) for every pair.
@@ -272,6 +397,13 @@ struct Newton {
     const M converged = run(options), ok = converged & trusted();
     st.status = select(ok, V(double(FitStatus::ok)), V(double(FitStatus::not_converged)));
     for (int i = 0; i < n(); ++i) st.s[i] = select(converged, st.s[i] + st.newton[i], st.s[i]);
+    if constexpr (kBorder) {
+      auto& b = st.border;
+      for (int k = 0; k < 2; ++k) {
+        const auto moves = converged & !(b.estimated[k] == V(0.));
+        b.value[k] = select(moves, b.value[k] + b.newton[k], b.value[k]);
+      }
+    }
     const V shift = select(st.grounded, mean_of(st.s, n()), V(0.));
     for (int i = 0; i < n(); ++i) st.s[i] = st.s[i] - shift;
     st.gradient_max = V(0.);
@@ -279,6 +411,12 @@ struct Newton {
       st.s[i] = select(st.precision[i] < V(kFixed), st.s[i], st.mean[i]);
       const V share = abs(st.g[i]) / max(st.scale, weight_of(i));
       st.gradient_max = max(st.gradient_max, select(st.precision[i] < V(kFixed), share, V(0.)));
+    }
+    if constexpr (kBorder) {
+      V total(0.);
+      for (int i = 0; i < n(); ++i) total = total + V(0.5) * weight_of(i);
+      const V larger = max(abs(st.border.slope[0]), abs(st.border.slope[1]));
+      st.gradient_max = max(st.gradient_max, larger / max(st.scale, total));
     }
   }
 
@@ -288,7 +426,10 @@ struct Newton {
     for (int j = 0; j < n(); ++j) {
       if (j == i) continue;
       const int k = (j < i ? row_start(n(), j) + i : row_start(n(), i) + j) * kWidth;
-      for (int set = 0; set <= kOrdered; ++set) sum = sum + (V::load(tile.win[set] + k) + V::load(tile.loss[set] + k));
+      for (int set = 0; set < tile.n_sets(); ++set) {
+        sum = sum + (V::load(tile.win[set] + k) + V::load(tile.loss[set] + k));
+        if (tile.ties) sum = sum + V::load(tile.tie[set] + k);
+      }
     }
     return sum;
   }

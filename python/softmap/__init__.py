@@ -1,8 +1,9 @@
 """Logits and comparisons in, scores out.
 
 The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `choice_probabilities`),
-pairwise likelihoods (`preference`, `preference_matrix`, `log_likelihood`) and maximum a posteriori
-scores (`fit_many`, `score_against_anchors`; `Comparisons` and `fit` for labelled data).
+pairwise likelihoods (`preference`, `preference_matrix`, `outcome_matrices`, `log_likelihood`) and
+maximum a posteriori scores (`fit_many`, `score_against_anchors`; `Comparisons` and `fit` for
+labelled data).
 """
 
 from softmap._version import __version__
@@ -14,6 +15,7 @@ from softmap.fit import fit
 from softmap.fit_many import AnchorScores, FitMany, Status, fit_many, score_against_anchors
 from softmap.groups import FitGroups, fit_groups
 from softmap.io import read_comparisons
+from softmap.outcomes import OutcomeMatrices, outcome_matrices
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
 from softmap.runtime import info, release_memory, set_num_threads, supports, threads
@@ -41,6 +43,7 @@ __all__ = [
     "LevelScores",
     "LogLikelihood",
     "NoMaximumError",
+    "OutcomeMatrices",
     "RowStatistics",
     "Status",
     "__version__",
@@ -56,6 +59,7 @@ __all__ = [
     "logsumexp",
     "logsumexp_partial",
     "merge_partials",
+    "outcome_matrices",
     "partial_to_logsumexp",
     "preference",
     "preference_matrix",

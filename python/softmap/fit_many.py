@@ -11,6 +11,16 @@ from numpy.typing import ArrayLike
 from softmap import _backend
 from softmap._arrays import Array, common_library
 from softmap._check import as_float_array, check_choice, check_number, raise_shape
+from softmap.outcomes import (
+    LINK_OF,
+    TIES,
+    check_ties,
+    parameter,
+    strength_of,
+    strength_slope,
+    with_half_ties,
+)
+from softmap.result import Estimate
 
 __all__ = ["AnchorScores", "FitMany", "Status", "fit_many", "score_against_anchors"]
 
@@ -54,6 +64,9 @@ class FitMany:
     gradient_max : array (...)
         Largest entry of the gradient where it was last evaluated, each divided by
         max(1, total weight of its item).
+    first_advantage, tie_strength : Estimate or None
+        Arrays (...) of values and standard errors; None unless estimated. Where a table has no
+        ties the strength is the one without ties and its error NaN.
     """
 
     scores: Any
@@ -61,6 +74,8 @@ class FitMany:
     status: Any
     n_iter: Any
     gradient_max: Any
+    first_advantage: Estimate | None = None
+    tie_strength: Estimate | None = None
 
     @property
     def converged(self) -> Any:
@@ -99,8 +114,11 @@ def fit_many(
     prior_sd: ArrayLike,
     prior_mean: ArrayLike = 0.0,
     losses: ArrayLike | None = None,
+    tie_counts: ArrayLike | None = None,
     link: str = "logit",
-    first_advantage: float = 0.0,
+    ties: str = "half",
+    tie_strength: float | str = "estimate",
+    first_advantage: float | str = 0.0,
     tol: float = 1e-10,
     max_iter: int = 100,
     standard_errors: bool = False,
@@ -113,7 +131,9 @@ def fit_many(
     .. math:: \sum_{i \ne j} w_{ij} \log F(s_i - s_j) - \sum_i (s_i - \mu_i)^2 / (2 \sigma_i^2)
 
     with F the logistic function (Bradley-Terry) or the normal distribution function (Thurstone,
-    variance 1/2 for each item).
+    variance 1/2 for each item). Under a tie model F gives way to its probability of a win, and
+    t_ij times the logarithm of its probability of a tie is added for each pair; see
+    :func:`outcome_matrices`.
 
     Parameters
     ----------
@@ -129,10 +149,19 @@ def fit_many(
     losses : array_like (..., n, n), optional
         Makes the tables ordered: ``wins[..., i, j]`` and ``losses[..., i, j]`` say how often i,
         shown first, beat j and lost to j.
+    tie_counts : array_like (..., n, n), optional
+        ``tie_counts[..., i, j]`` says how often i and j tied; with `losses` how often when i was
+        shown first, without it symmetric, and each tie counts once.
     link : {"logit", "probit"}
         F.
-    first_advantage : float
-        Added to s_i - s_j where i was shown first. Needs `losses`.
+    ties : {"half", "drop", "davidson", "rao-kupper", "threshold"}
+        What to make of `tie_counts`: half a win and half a loss each, nothing, or a tie model,
+        the first two of which go with logit and the third with probit.
+    tie_strength : float or "estimate"
+        Of the tie model: nu, theta or eps as in :func:`outcome_matrices`.
+    first_advantage : float or "estimate"
+        Added to s_i - s_j where i was shown first. Needs `losses`. Neither it nor the strength of
+        ties has a prior.
     tol : float
         Converged where max abs(Newton step) <= tol * max(1, max abs(s)); the step is then taken.
     max_iter : int
@@ -156,8 +185,9 @@ def fit_many(
     BackendMissingError
         For arrays on a GPU where the CUDA backend is missing.
     ValueError
-        For shapes that do not fit, n outside 2 to 64, an unknown link, a `prior_sd` that is a
-        number but negative or NaN, and a `first_advantage` without `losses`.
+        For shapes that do not fit, n outside 2 to 64, an unknown link or tie model, a tie model
+        with the other link or without `tie_counts`, a `tie_strength` out of its range, a `prior_sd`
+        that is a number but negative or NaN, and a `first_advantage` without `losses`.
 
     Notes
     -----
@@ -186,20 +216,22 @@ def fit_many(
     """
     name = "fit_many"
     library = common_library(
-        name, wins=wins, prior_sd=prior_sd, prior_mean=prior_mean, losses=losses
+        name,
+        wins=wins,
+        prior_sd=prior_sd,
+        prior_mean=prior_mean,
+        losses=losses,
+        tie_counts=tie_counts,
     )
+    link = check_choice(name, "link", link, LINKS)
+    check_ties(name, ties, link, TIES)
+    model, tie = _tie_option(name, ties, tie_strength, tie_counts)
     table, n, dtype = _tables(name, "wins", wins)
     batch = table.shape[:-2]
-    ordered = None
-    if losses is not None:
-        ordered, _, _ = _tables(name, "losses", losses)
-        if ordered.shape != table.shape:
-            raise_shape(name, "losses", ordered.shape, f"wins has {table.shape}")
-        table, ordered = (
-            np.ascontiguousarray(a, np.result_type(table, ordered)) for a in (table, ordered)
-        )
-        ordered = ordered.reshape(-1, n, n)
-    advantage = check_number(name, "first_advantage", first_advantage)
+    tables = _together(name, table, losses, tie_counts, ties)
+    advantage = None
+    if not (isinstance(first_advantage, str) and first_advantage == "estimate"):
+        advantage = check_number(name, "first_advantage", first_advantage)
     if losses is None and advantage != 0.0:
         raise ValueError(
             f"{name}: first_advantage = {first_advantage!r} needs ordered tables (pass losses=)"
@@ -209,14 +241,14 @@ def fit_many(
     if sd.ndim != mean.ndim:
         whole = (math.prod(batch), n)
         sd, mean = (np.ascontiguousarray(np.broadcast_to(a, whole)) for a in (sd, mean))
-    probit = check_choice(name, "link", link, LINKS) == "probit"
-    scores, errors, status, n_iter, gradient = _backend.cpu().fit_many(
-        table.reshape(-1, n, n),
-        ordered,
+    scores, errors, status, n_iter, gradient, *more = _backend.cpu().fit_many(
+        tables,
         mean,
         sd,
-        probit,
+        link == "probit",
         advantage,
+        model,
+        tie,
         check_number(name, "tol", tol, positive=True),
         _iterations(name, max_iter),
         bool(standard_errors),
@@ -228,7 +260,53 @@ def fit_many(
         None if errors is None else errors.reshape(items).astype(dtype, copy=False),
         *(a.reshape(batch) for a in (status, n_iter, gradient)),
     )
-    return FitMany(*(None if a is None else library.from_numpy(a, wins) for a in results))
+    estimates: list[Estimate | None] = [None, None]
+    for k, (value, error) in enumerate(((more[0], more[1]), (more[2], more[3]))):
+        if value is not None:
+            if k == 1:
+                value, error = strength_of(ties, value), error * strength_slope(ties, value)
+            pair = (library.from_numpy(a.reshape(batch), wins) for a in (value, error))
+            estimates[k] = Estimate(*pair)
+    arrays = (None if a is None else library.from_numpy(a, wins) for a in results)
+    return FitMany(*arrays, *estimates)
+
+
+def _together(
+    function: str, wins: Array, losses: object, tie_counts: object, ties: str
+) -> tuple[Array | None, ...]:
+    """Return wins, losses and ties for the kernel, (problems, n, n) each and of one dtype."""
+    tables: dict[str, Array] = {}
+    for key, given in (("losses", losses), ("tie_counts", tie_counts)):
+        if given is not None:
+            tables[key] = _tables(function, key, given)[0]
+            if tables[key].shape != wins.shape:
+                raise_shape(function, key, tables[key].shape, f"wins has {wins.shape}")
+    lost, tied = tables.get("losses"), tables.get("tie_counts")
+    if ties not in LINK_OF:
+        if ties == "half" and tied is not None:
+            wins, lost = with_half_ties(wins, lost, tied)
+        tied = None
+    given = [wins, lost, tied]
+    dtype = np.result_type(*(a for a in given if a is not None))
+    n = wins.shape[-1]
+    return tuple(
+        None if a is None else np.ascontiguousarray(a, dtype).reshape(-1, n, n) for a in given
+    )
+
+
+def _tie_option(
+    function: str, ties: str, strength: object, tie_counts: object
+) -> tuple[str, float | None]:
+    """Return the tie model for the kernel, and its parameter or None where it is estimated."""
+    if ties not in LINK_OF:
+        if strength != "estimate":
+            raise ValueError(f"{function}: tie_strength = {strength!r}, ties = {ties!r} has none")
+        return "none", 0.0
+    if tie_counts is None:
+        raise ValueError(f"{function}: ties = {ties!r}, it needs tie_counts")
+    if isinstance(strength, str) and strength == "estimate":
+        return ties, None
+    return ties, parameter(function, ties, strength)
 
 
 def score_against_anchors(

@@ -16,6 +16,7 @@ from softmap._check import (
     converted,
     raise_shape,
 )
+from softmap.outcomes import LINK_OF, TIES, check_ties, parameter, with_half_ties
 
 __all__ = ["LogLikelihood", "log_likelihood", "preference", "preference_matrix"]
 
@@ -215,7 +216,10 @@ def log_likelihood(
     wins: ArrayLike,
     *,
     losses: ArrayLike | None = None,
+    tie_counts: ArrayLike | None = None,
     link: str = "logit",
+    ties: str | None = None,
+    tie_strength: float | None = None,
     first_advantage: float = 0.0,
     gradient: bool = False,
     n_threads: int | None = None,
@@ -223,7 +227,9 @@ def log_likelihood(
     """Log-likelihood of scores, given how often each item beat each other one.
 
     The sum over i != j of wins[i, j] log F(d) + losses[i, j] log F(-d), where
-    d = scores[i] - scores[j] + first_advantage and F is the link.
+    d = scores[i] - scores[j] + first_advantage and F is the link. Under a tie model F(d) and F(-d)
+    give way to its probabilities of win and loss at d, and tie_counts[i, j] log tie(d) is added;
+    see :func:`outcome_matrices`.
 
     Parameters
     ----------
@@ -235,8 +241,15 @@ def log_likelihood(
     losses : array_like (..., n, n), optional
         Makes the tables ordered: ``wins[i, j]`` and ``losses[i, j]`` are how often i, shown first,
         beat and lost to j. Without it the order is unknown.
+    tie_counts : array_like (..., n, n), optional
+        ``tie_counts[i, j]``: how often i and j tied; with `losses` how often when i was shown
+        first, without it symmetric, and each tie counts once. Needs `ties`.
     link : {"logit", "probit"}
         As in :func:`preference`; with the probit link each score has variance 1/2.
+    ties : {"half", "drop", "davidson", "rao-kupper", "threshold"}, optional
+        What to make of `tie_counts`: half a win and half a loss each, nothing, or a tie model.
+    tie_strength : float, optional
+        Of the tie model, as in :func:`outcome_matrices`.
     first_advantage : float
         What it is worth to be shown first; with ordered tables only.
     gradient : bool
@@ -256,12 +269,14 @@ def log_likelihood(
     TypeError, BackendMissingError
         As :func:`preference`.
     ValueError
-        For shapes that do not fit, an unknown link, and a first advantage without `losses`.
+        For shapes that do not fit, an unknown link or tie model, a tie model with the other link,
+        `tie_counts` without `ties`, and a first advantage without `losses`.
 
     Notes
     -----
-    A weight of 0 contributes exactly 0, whatever the scores. A negative or NaN weight or a NaN
-    score makes the result of that problem NaN and leaves the others as they are.
+    A weight of 0 contributes exactly 0, whatever the scores. A negative or NaN weight, a NaN score
+    or, without `losses`, an asymmetric `tie_counts` makes the result of that problem NaN and leaves
+    the others as they are.
 
     Examples
     --------
@@ -281,12 +296,12 @@ def log_likelihood(
             f"{name}: first_advantage = {advantage}, it needs losses: without them nobody knows "
             "who was shown first"
         )
-    given = {"scores": scores, "wins": wins, "losses": losses}
+    model = _tie_model(name, ties, tie_counts, tie_strength, link)
+    given = {"scores": scores, "wins": wins, "losses": losses, "tie_counts": tie_counts}
     library, like = common_library_of_peers(name, **given)
     s = _scores(name, scores)
-    arrays = {"wins": as_float_array(name, "wins", wins)}
-    if losses is not None:
-        arrays["losses"] = as_float_array(name, "losses", losses)
+    tables = {key: x for key, x in given.items() if key != "scores" and x is not None}
+    arrays = {key: as_float_array(name, key, x) for key, x in tables.items()}
     n = s.shape[-1]
     for key, table in arrays.items():
         if table.shape[-2:] != (n, n):
@@ -298,18 +313,40 @@ def log_likelihood(
         raise ValueError(f"{name}: these shapes do not broadcast: {shapes}") from None
     dtype = _dtype({"scores": s, **arrays}, {})
     s = _contiguous(s, (*batch, n), dtype)
-    tables = [_contiguous(x, (*batch, n, n), dtype) for x in arrays.values()]
-    value, slopes = _backend.cpu().log_likelihood(
-        s,
-        tables[0],
-        tables[1] if losses is not None else None,
-        link,
-        advantage,
-        bool(gradient),
-        n_threads,
-    )
+    ready = {key: _contiguous(x, (*batch, n, n), dtype) for key, x in arrays.items()}
+    won, lost, tied = (ready.get(key) for key in ("wins", "losses", "tie_counts"))
+    assert won is not None
+    if model is not None and tied is not None:
+        value, slopes = np.empty(batch, dtype), np.empty((*batch, n), dtype) if gradient else None
+        _backend.cpu().outcome_likelihood(
+            s, (won, lost, tied), *model, advantage, value, slopes, n_threads
+        )
+    else:
+        if ties == "half" and tied is not None:
+            won, lost = with_half_ties(won, lost, tied)
+        value, slopes = _backend.cpu().log_likelihood(
+            s, won, lost, link, advantage, bool(gradient), n_threads
+        )
     value = library.from_numpy(value, like)
     return LogLikelihood(value, library.from_numpy(slopes, like)) if gradient else value
+
+
+def _tie_model(
+    function: str, ties: str | None, tie_counts: object, strength: object, link: str
+) -> tuple[str, float] | None:
+    """Return the tie model and its parameter, None where there is no model."""
+    if ties is None:
+        if tie_counts is not None:
+            raise ValueError(f"{function}: tie_counts is given, it needs ties (such as 'half')")
+        return None
+    check_ties(function, ties, link, TIES)
+    if tie_counts is None:
+        raise ValueError(f"{function}: ties = {ties!r}, it needs tie_counts")
+    if ties in LINK_OF:
+        return ties, parameter(function, ties, strength)
+    if strength is not None:
+        raise ValueError(f"{function}: tie_strength = {strength!r}, ties = {ties!r} has none")
+    return None
 
 
 def _scores(function: str, scores: ArrayLike) -> Array:
