@@ -118,20 +118,20 @@ def test_bounds_hold_what_the_hidden_tokens_have(weights, n_listed):
     ("kind", "rows", "choices", "message"),
     [
         (ValueError, [], CHOICES, "top_logprobs is empty, one row at least is needed"),
-        (TypeError, {"A": -1.0}, CHOICES, "top_logprobs is a dict, must be a sequence of rows"),
-        (TypeError, 3, CHOICES, "top_logprobs is a int, must be a sequence of rows"),
+        (TypeError, {"A": -1.0}, CHOICES, "top_logprobs is a dict, it must be a sequence of rows"),
+        (TypeError, 3, CHOICES, "top_logprobs is a int, it must be a sequence of rows"),
         (
             TypeError,
             [3],
             CHOICES,
-            "top_logprobs[0] is a int, must be a mapping of tokens or a list of them",
+            "top_logprobs[0] is a int, it must be a mapping of tokens or a list of them",
         ),
         (ValueError, [{}], CHOICES, "top_logprobs[0] lists no token"),
         (
             TypeError,
             OPENAI,
             CHOICES,
-            "top_logprobs[0]['token'] is a str, must be a log-probability "
+            "top_logprobs[0]['token'] is a str, it must be a log-probability "
             "(each row is a mapping or a list of tokens)",
         ),
         (TypeError, [["A"]], CHOICES, "top_logprobs[0][0] is a str without a token"),
@@ -149,8 +149,8 @@ def test_bounds_hold_what_the_hidden_tokens_have(weights, n_listed):
         ),
         (ValueError, [LISTED], {}, "choices is empty, one choice at least is needed"),
         (ValueError, [LISTED], {"a": []}, "choices['a'] has no token"),
-        (TypeError, [LISTED], ["A"], "choices is a list, must be a mapping"),
-        (TypeError, [LISTED], {"a": [1.5]}, "choices['a'] has a float, must be str or int"),
+        (TypeError, [LISTED], ["A"], "choices is a list, it must be a mapping"),
+        (TypeError, [LISTED], {"a": [1.5]}, "choices['a'] has a float, it must be str or int"),
         (
             ValueError,
             [LISTED],
@@ -224,7 +224,7 @@ def test_choices_command(run):
         ("{\n", "line 1: Expecting property name"),
         ('\n{"A": 2}\n', "line 2['A'] = 2.0, a log-probability is at most 0"),
         ('{"choices": []}', "line 1: the completion has no choices[0].logprobs.content[0]"),
-        ("3", "line 1 is a int, must be a mapping"),
+        ("3", "line 1 is a int, it must be a mapping"),
         ('{"id": "x"}', "line 1 lists no token"),
     ],
 )

@@ -177,13 +177,13 @@ def test_exit_code_2_for_unreadable_input(run, arguments, message):
     [
         (
             ["--prior-sd", "-1"],
-            "fit: prior_sd = -1.0, must be from 1e-6 to 1e6, or inf for maximum likelihood",
+            "fit: prior_sd = -1.0, it must be from 1e-6 to 1e6, or inf for maximum likelihood",
         ),
-        (["--level", "95"], "fit: level = 95.0, must be above 0 and below 1"),
+        (["--level", "95"], "fit: level = 95.0, it must be above 0 and below 1"),
         (["--elo", "--anchor", "z=1"], "Fit.rescale: anchor = 'z' is not among the items a, b, c"),
         (
             ["--left", "left"],
-            "read_comparisons: left = 'left' and right = None, must be given together",
+            "read_comparisons: left = 'left' and right = None, they must be given together",
         ),
         (
             ["--outcome", "z"],
@@ -203,7 +203,7 @@ def test_exit_code_2_for_wrong_values(run, arguments, message):
         ["fit"],
         ["nonsense"],
         ["fit", "-", "--link", "cauchit"],
-        ["fit", "-", "--ties", "davidson"],
+        ["fit", "-", "--ties", "elo"],
         ["fit", "-", "--first-advantage", "home"],
         ["fit", "-", "--label", "draw"],
         ["fit", "-", "--elo", "--anchor", "a=b"],
@@ -269,9 +269,9 @@ def test_levels_formats(run):
     [
         (
             "1,2\n",
-            "line 1: 2 fields, must be 3 logits (and a name in all rows or none); --levels says",
+            "line 1: 2 fields, it must be 3 logits (and a name in all rows or none); --levels says",
         ),
-        ("1,2,3\n4,5,6,7\n", "line 2: 4 fields, must be 3 logits"),
+        ("1,2,3\n4,5,6,7\n", "line 2: 4 fields, it must be 3 logits"),
         ("1,2,3\n4,x,6\n", "line 2: could not convert string to float: 'x'"),
         ("bad,poor,good\n", "has no row below its header"),
     ],

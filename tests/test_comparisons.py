@@ -160,7 +160,7 @@ def test_labels_add_words():
     assert cells(c) == {("a", "b"): (1, 2, 2)}
     with raises(
         ValueError,
-        "Comparisons.from_pairs: labels['x'] = 3, must be left, right, tie, a bool, 1, 0.5 or 0",
+        "Comparisons.from_pairs: labels['x'] = 3, it must be left, right, tie, a bool, 1, 0.5 or 0",
     ):
         Comparisons.from_pairs(["a"], ["b"], labels={"x": 3})
     with pytest.raises(ValueError, match="labels"):
@@ -300,7 +300,7 @@ NAN = float("nan")
             TypeError,
             (["a"], ["b"]),
             {"weights": ["1"]},
-            "weights has dtype <U1, must be real numbers",
+            "weights has dtype <U1, it must be real numbers",
         ),
         (ValueError, ([0], [3]), {"items": 3}, "right[0] = 3, an index must be in 0..2"),
         (ValueError, ([-1], [1]), {"items": 3}, "left[0] = -1, an index must be in 0..2"),
@@ -312,7 +312,7 @@ NAN = float("nan")
             "left[0] = 'x' is not among the 2 items",
         ),
         (ValueError, ([0.0], [1.5]), {"items": 2}, "right[0] = 1.5 is not among the 2 items"),
-        (ValueError, ([0], [1]), {"items": 0}, "items = 0, must be at least 1"),
+        (ValueError, ([0], [1]), {"items": 0}, "items = 0, it must be at least 1"),
         (
             ValueError,
             (["a"], ["b"]),
@@ -327,9 +327,9 @@ NAN = float("nan")
             "items[0] = 3 is an integer, so integers in left and right could be indices or names "
             "(leave items out, or use strings)",
         ),
-        (TypeError, ("ab", ["b"]), {}, "left = 'ab', must be a sequence"),
-        (TypeError, (3, ["b"]), {}, "left = 3, must be a sequence"),
-        (TypeError, (["a"], ["b"]), {"items": "ab"}, "items = 'ab', must be a sequence"),
+        (TypeError, ("ab", ["b"]), {}, "left = 'ab', it must be a sequence"),
+        (TypeError, (3, ["b"]), {}, "left = 3, it must be a sequence"),
+        (TypeError, (["a"], ["b"]), {"items": "ab"}, "items = 'ab', it must be a sequence"),
         (ValueError, (np.zeros((2, 2)), ["b"]), {}, "left has shape (2, 2), must have one axis"),
         (TypeError, (["a", []], ["b", "c"]), {}, "left[1] = [] cannot be hashed"),
         (
@@ -352,15 +352,15 @@ def test_from_pairs_errors(kind, arguments, options, message):
             ValueError,
             np.ones((2, 3)),
             {},
-            "wins has shape (2, 3), must be (n, n) with n at least 2",
+            "wins has shape (2, 3), it must be (n, n) with n at least 2",
         ),
         (
             ValueError,
             np.ones((1, 1)),
             {},
-            "wins has shape (1, 1), must be (n, n) with n at least 2",
+            "wins has shape (1, 1), it must be (n, n) with n at least 2",
         ),
-        (ValueError, np.ones(4), {}, "wins has shape (4,), must be (n, n) with n at least 2"),
+        (ValueError, np.ones(4), {}, "wins has shape (4,), it must be (n, n) with n at least 2"),
         (ValueError, [[0, -1], [0, 0]], {}, "wins[0, 1] = -1.0, wins cannot be negative"),
         (
             ValueError,
@@ -375,7 +375,7 @@ def test_from_pairs_errors(kind, arguments, options, message):
             "wins[1, 0] = 1e+16, wins must be finite and at most 1e15",
         ),
         (ValueError, np.eye(2), {}, "wins holds no comparison off its diagonal"),
-        (TypeError, [["0", "1"], ["1", "0"]], {}, "wins has dtype <U1, must be real numbers"),
+        (TypeError, [["0", "1"], ["1", "0"]], {}, "wins has dtype <U1, it must be real numbers"),
         (
             TypeError,
             np.ma.masked_array(np.ones((2, 2)), mask=np.eye(2)),

@@ -106,8 +106,8 @@ def test_labels_of_several_kinds_are_saved(tmp_path):
         assert again == c
         assert [type(x) for x in again.items] == [type(x) for x in c.items]
     strange = Comparisons.from_pairs([frozenset("a")], [frozenset()])
-    rule = "must be str, int, float, bool or tuple"
-    with raises(TypeError, f"Comparisons.save: the label frozenset() is a frozenset, {rule}"):
+    rule = "it must be str, int, float, bool or tuple"
+    with raises(TypeError, f"Comparisons.save: label frozenset() is a frozenset, {rule}"):
         strange.save(tmp_path / "y")
 
 
@@ -171,7 +171,7 @@ def test_choice_probabilities_are_outcomes():
     labels = {"A": "left", "B": "right", "both": "tie"}
     c = Comparisons.from_pairs(["a"], ["b"], found, labels=labels)
     assert c == Comparisons.from_pairs(["a"], ["b"], [[0.5, 0.25, 0.25]])
-    with pytest.raises(ValueError, match="outcome has the choices A, both, B, must be left and"):
+    with pytest.raises(ValueError, match="outcome has the choices A, both, B, it must be left and"):
         Comparisons.from_pairs(["a"], ["b"], found)
 
 
@@ -189,12 +189,12 @@ NAN = float("nan")
             {"soft": True},
             "left has 2 rows and outcome has shape (1,)",
         ),
-        (TypeError, ["a", "b"], {"soft": True}, "outcome has dtype <U1, must be real numbers"),
+        (TypeError, ["a", "b"], {"soft": True}, "outcome has dtype <U1, it must be real numbers"),
         (
             ValueError,
             np.ones((2, 2)),
             {},
-            "outcome has shape (2, 2), must be (2, 3), the probabilities of left, tie and right",
+            "outcome has shape (2, 2), it must be (2, 3), the probabilities of left, tie and right",
         ),
         (ValueError, [[1, 0, 0], [1, 0]], {}, "outcome has rows of different lengths"),
         (
@@ -211,19 +211,19 @@ NAN = float("nan")
             ValueError,
             "left",
             {"groups": {"g": [0, 1]}},
-            "groups['g'] has dtype int64 and shape (2,), must be bool, (2,)",
+            "groups['g'] has dtype int64 and shape (2,), it must be bool, (2,)",
         ),
         (
             ValueError,
             "left",
             {"covariates": {"x": [1.0, NAN]}},
-            "covariates['x'][1] = nan, must be finite",
+            "covariates['x'][1] = nan, it must be finite",
         ),
         (
             TypeError,
             "left",
             {"covariates": [1.0, 2.0]},
-            "covariates is a list, must be a mapping of name to numbers",
+            "covariates is a list, it must be a mapping of name to numbers",
         ),
     ],
 )
@@ -303,7 +303,7 @@ def test_from_frame():
             Comparisons.from_frame(df, judges="z")
         with pytest.raises(ValueError, match=r"^Comparisons.from_frame: df row 4: the cluster is"):
             Comparisons.from_frame(df, clusters="tag")
-    with pytest.raises(TypeError, match="df is a dict, must be a pandas or Polars data frame"):
+    with pytest.raises(TypeError, match="df is a dict, it must be a pandas or Polars data frame"):
         Comparisons.from_frame(COLUMNS)
 
 
@@ -320,7 +320,7 @@ def test_jsonl(tmp_path):
     assert c.n_rows + len(c.skipped) == 9
     assert [line for line, _ in c.skipped] == [5, 6, 7, 8, 9]
     assert c.skipped[0][1] == "the name of the right item is empty"
-    assert c.skipped[1][1] == "a list, must be an object"
+    assert c.skipped[1][1] == "a list, it must be an object"
     assert c.skipped[2][1].startswith("outcome = [1], known are left")
     assert c.skipped[4][1].startswith("not JSON: expecting property name")
     with pytest.raises(ValueError, match="line 5: the name of the right item is empty"):
@@ -387,10 +387,10 @@ def test_csv_carries_columns(tmp_path):
 
 
 def test_format_errors(tmp_path):
-    with raises(ValueError, "read_comparisons: format = 'xls', must be csv, jsonl or parquet"):
+    with raises(ValueError, "read_comparisons: format = 'xls', it must be csv, jsonl or parquet"):
         read_comparisons("x.csv", format="xls")
     path = tmp_path / "x.jsonl"
-    for text, what in (("", "it is empty"), ("[]\n", "line 1: a list, must be an object")):
+    for text, what in (("", "it is empty"), ("[]\n", "line 1: a list, it must be an object")):
         path.write_text(text)
         message = f"{path} has no object that names the columns ({what})"
         with raises(ValueError, f"read_comparisons: {message}"):

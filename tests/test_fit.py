@@ -475,7 +475,7 @@ def test_rescale_to_elo():
     [
         ("probability", ("x", "Boston"), "Fit.probability: a = 'x' is not among the items"),
         ("compare", ("Boston", "x"), "Fit.compare: b = 'x' is not among the items"),
-        ("rescale", ("points",), "Fit.rescale: to = 'points', must be elo"),
+        ("rescale", ("points",), "Fit.rescale: to = 'points', it must be elo"),
     ],
 )
 def test_result_errors(method, arguments, message):
@@ -488,7 +488,7 @@ def test_rescale_errors():
         ValueError, match=re.escape("Fit.rescale: anchor = 'x' is not among the items")
     ):
         fit(baseball()).rescale(anchor="x")
-    with pytest.raises(ValueError, match=re.escape("Fit.rescale: center = nan, must be finite")):
+    with pytest.raises(ValueError, match=re.escape("Fit.rescale: center = nan, it must be finite")):
         fit(baseball()).rescale(center=math.nan)
 
 
@@ -690,37 +690,43 @@ def test_advantage_that_runs_away_with_the_scores(outcome, word):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"link": "cauchit"}, "link = 'cauchit', must be logit or probit"),
-        ({"ties": "davidson"}, "ties = 'davidson', must be half or drop"),
-        ({"errors": "robust"}, "errors = 'robust', must be sandwich or fisher or cluster"),
-        ({"on_trouble": "stop"}, "on_trouble = 'stop', must be warn or raise or ignore"),
+        ({"link": "cauchit"}, "link = 'cauchit', it must be one of logit, probit"),
+        (
+            {"ties": "elo"},
+            "ties = 'elo', it must be one of half, drop, davidson, rao-kupper, threshold",
+        ),
+        ({"errors": "robust"}, "errors = 'robust', it must be one of sandwich, fisher, cluster"),
+        ({"on_trouble": "stop"}, "on_trouble = 'stop', it must be one of warn, raise, ignore"),
         (
             {"prior_sd": 0.0},
-            "prior_sd = 0.0, must be from 1e-6 to 1e6, or inf for maximum likelihood",
+            "prior_sd = 0.0, it must be from 1e-6 to 1e6, or inf for maximum likelihood",
         ),
         (
             {"prior_sd": math.nan},
-            "prior_sd = nan, must be from 1e-6 to 1e6, or inf for maximum likelihood",
+            "prior_sd = nan, it must be from 1e-6 to 1e6, or inf for maximum likelihood",
         ),
         (
             {"prior_sd": "10"},
-            "prior_sd = '10', must be from 1e-6 to 1e6, or inf for maximum likelihood",
+            "prior_sd = '10', it must be from 1e-6 to 1e6, or inf for maximum likelihood",
         ),
-        ({"prior_mean": INF}, "prior_mean = inf, must be from -1e6 to 1e6"),
-        ({"level": 95}, "level = 95, must be above 0 and below 1"),
-        ({"level": 0.0}, "level = 0.0, must be above 0 and below 1"),
-        ({"tol": 0.0}, "tol = 0.0, must be above 0 and at most 0.1"),
-        ({"max_iter": 0}, "max_iter = 0, must be an integer from 1"),
-        ({"max_iter": 2.5}, "max_iter = 2.5, must be an integer from 1"),
-        ({"max_iter": True}, "max_iter = True, must be an integer from 1"),
+        ({"prior_mean": INF}, "prior_mean = inf, it must be from -1e6 to 1e6"),
+        ({"level": 95}, "level = 95, it must be above 0 and below 1"),
+        ({"level": 0.0}, "level = 0.0, it must be above 0 and below 1"),
+        ({"tol": 0.0}, "tol = 0.0, it must be above 0 and at most 0.1"),
+        ({"max_iter": 0}, "max_iter = 0, it must be an integer from 1"),
+        ({"max_iter": 2.5}, "max_iter = 2.5, it must be an integer from 1"),
+        ({"max_iter": True}, "max_iter = True, it must be an integer from 1"),
         (
             {"first_advantage": "home"},
-            "first_advantage = 'home', must be a finite number or 'estimate'",
+            "first_advantage = 'home', it must be a finite number or 'estimate'",
         ),
-        ({"first_advantage": INF}, "first_advantage = inf, must be a finite number or 'estimate'"),
+        (
+            {"first_advantage": INF},
+            "first_advantage = inf, it must be a finite number or 'estimate'",
+        ),
         (
             {"first_advantage": None},
-            "first_advantage = None, must be a finite number or 'estimate'",
+            "first_advantage = None, it must be a finite number or 'estimate'",
         ),
     ],
 )
@@ -737,12 +743,12 @@ def test_data_errors():
         with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
             fit(unordered, first_advantage=advantage)
     message = (
-        "fit: comparisons is a list, must be Comparisons (make one with Comparisons.from_pairs)"
+        "fit: comparisons is a list, it must be Comparisons (make one with Comparisons.from_pairs)"
     )
     with pytest.raises(TypeError, match="^" + re.escape(message) + "$"):
         fit([("a", "b")])
     many = Comparisons.from_pairs([0], [1], items=MAX_ITEMS + 1)
-    message = "fit: comparisons has 2001 items, must be at most 2000"
+    message = "fit: comparisons has 2001 items, it must be at most 2000"
     with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
         fit(many)
     nothing = Comparisons.from_pairs(["a"], ["b"], weights=0.0)

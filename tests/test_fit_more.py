@@ -168,9 +168,9 @@ def test_anchors_decide_what_exists():
 @pytest.mark.parametrize(
     ("kind", "anchors", "message"),
     [
-        (TypeError, ["Boston"], "fit: anchors is a list, must be a mapping of item to score"),
-        (ValueError, {"Boston": INF}, "fit: anchors['Boston'] = inf, must be from -1e6 to 1e6"),
-        (ValueError, {"Boston": "1"}, "fit: anchors['Boston'] = '1', must be from -1e6 to 1e6"),
+        (TypeError, ["Boston"], "fit: anchors is a list, it must be a mapping of item to score"),
+        (ValueError, {"Boston": INF}, "fit: anchors['Boston'] = inf, it must be from -1e6 to 1e6"),
+        (ValueError, {"Boston": "1"}, "fit: anchors['Boston'] = '1', it must be from -1e6 to 1e6"),
         (
             ValueError,
             {"Rome": 1.0},
@@ -268,8 +268,8 @@ def test_bootstrap_without_a_maximum():
 def test_bootstrap_errors():
     result = fit(baseball())
     for options, message in (
-        ({"by": "judge"}, "by = 'judge', must be row or cluster"),
-        ({"n": 1}, "n = 1, must be an integer from 2"),
+        ({"by": "judge"}, "by = 'judge', it must be row or cluster"),
+        ({"n": 1}, "n = 1, it must be an integer from 2"),
         (
             {"by": "cluster"},
             "by = 'cluster', but these comparisons have none "
@@ -379,7 +379,7 @@ def test_to_frame(library):
 
 def test_to_frame_errors(monkeypatch):
     result = fit(baseball())
-    with raises(ValueError, "Fit.to_frame: library = 'R', must be pandas or polars"):
+    with raises(ValueError, "Fit.to_frame: library = 'R', it must be pandas or polars"):
         result.to_frame(library="R")
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with raises(BackendMissingError, "Fit.to_frame: needs pandas; pip install pandas"):

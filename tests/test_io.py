@@ -88,14 +88,14 @@ def test_path_and_byte_order_mark(tmp_path):
 
 
 BAD_ROWS = {
-    "a,b": "2 fields, must be 4",
-    "a,b,left,1,5": "5 fields, must be 4",
+    "a,b": "2 fields, it must be 4",
+    "a,b,left,1,5": "5 fields, it must be 4",
     ",b,left,1": "the name of the left item is empty",
     "a, ,left,1": "the name of the right item is empty",
     "a,a,left,1": "'a' is compared with itself",
-    "a,b,left,-1": "weight = '-1', must be a number from 0 to 1e15",
-    "a,b,left,nan": "weight = 'nan', must be a number from 0 to 1e15",
-    "a,b,left,": "weight = '', must be a number from 0 to 1e15",
+    "a,b,left,-1": "weight = '-1', it must be a number from 0 to 1e15",
+    "a,b,left,nan": "weight = 'nan', it must be a number from 0 to 1e15",
+    "a,b,left,": "weight = '', it must be a number from 0 to 1e15",
     "a,b,A,1": f"outcome = 'A', {KNOWN}; {WORD}={{'A': 1}}, 1 = left won",
     "a,b,,1": f"outcome = '', {KNOWN}; {WORD}={{'': 1}}, 1 = left won",
     'a,b,"left"x,1': "',' expected after '\"'",
@@ -121,7 +121,7 @@ def test_skipped_rows_survive_adding():
 
 @pytest.mark.parametrize("count", ["-1", "1.5", "x", "", "nan", "1e16"])
 def test_counts_must_be_whole(count):
-    with raises(f"<file> line 2: count = {count!r}, must be a whole number, at least 0 {CURE}"):
+    with raises(f"<file> line 2: count = {count!r}, it must be a whole number, at least 0 {CURE}"):
         read(f"left,right,left_wins,right_wins\na,b,{count},1\n")
 
 
@@ -164,12 +164,12 @@ def test_counts_must_be_whole(count):
             "<file> has both outcomes (winner) and counts (left_wins), one is needed "
             "(name the outcome with outcome=)",
         ),
-        ("left,right\n", {"left": "x"}, "left = 'x' and right = None, must be given together"),
-        ("left,right\n", {"on_bad_row": "warn"}, "on_bad_row = 'warn', must be raise or skip"),
+        ("left,right\n", {"left": "x"}, "left = 'x' and right = None, they must be given together"),
+        ("left,right\n", {"on_bad_row": "warn"}, "on_bad_row = 'warn', it must be raise or skip"),
         (
             "left,right\n",
             {"labels": {"x": "y"}},
-            "labels['x'] = 'y', must be left, right, tie, a bool, 1, 0.5 or 0",
+            "labels['x'] = 'y', it must be left, right, tie, a bool, 1, 0.5 or 0",
         ),
         ('"left"x,right\n', {}, "<file> line 1: ',' expected after '\"'"),
     ],

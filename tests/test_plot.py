@@ -71,8 +71,8 @@ def test_axes_may_be_given():
 def test_plot_errors(monkeypatch):
     result = fit(baseball())
     for kind, options, message in (
-        ("bar", {}, "kind = 'bar', must be forest or matrix or calibration"),
-        ("forest", {"most": 0}, "most = 0, must be an integer from 1"),
+        ("bar", {}, "kind = 'bar', it must be forest or matrix or calibration"),
+        ("forest", {"most": 0}, "most = 0, it must be an integer from 1"),
     ):
         with pytest.raises(ValueError, match=f"^{re.escape('Fit.plot: ' + message)}$"):
             result.plot(kind, **options)

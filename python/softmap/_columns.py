@@ -31,12 +31,14 @@ def outcome_table(where: str, labels: Mapping[Any, Any] | None) -> dict[Hashable
     """Return the value (1, 0.5 or 0) of each known outcome; words are lower case and stripped."""
     table = dict(_OUTCOMES)
     if labels is not None and not isinstance(labels, Mapping):
-        raise TypeError(f"{where}: labels is a {type(labels).__name__}, must be a mapping of words")
+        raise TypeError(
+            f"{where}: labels is a {type(labels).__name__}, it must be a mapping of words"
+        )
     for word, meaning in (labels or {}).items():
         value = _OUTCOMES.get(outcome_key(meaning)) if _is_hashable(meaning) else None
         if value is None:
             raise ValueError(
-                f"{where}: labels[{word!r}] = {meaning!r}, must be left, right, tie, a bool, "
+                f"{where}: labels[{word!r}] = {meaning!r}, it must be left, right, tie, a bool, "
                 "1, 0.5 or 0"
             )
         table[outcome_key(word)] = value
@@ -60,7 +62,7 @@ def read_shares(
     if nested or getattr(outcome, "ndim", 1) == 2:
         p = _real(where, "outcome", outcome)
         if p.shape != (rows, 3):
-            rule = f"must be ({rows}, 3), the probabilities of left, tie and right"
+            rule = f"it must be ({rows}, 3), the probabilities of left, tie and right"
             raise ValueError(f"{where}: outcome has shape {p.shape}, {rule}")
         return _normalised(where, p.T[[0, 2, 1]]), "three"
     if not soft:
@@ -84,8 +86,8 @@ def _choices(
     values = [table.get(outcome_key(name)) for name in found.names]
     if None in values or len(set(values)) != len(values) or not {0.0, 1.0} <= {*values}:
         raise ValueError(
-            f"{where}: outcome has the choices {', '.join(found.names)}, must be left and right, "
-            "perhaps tie (say what another name means with labels=)"
+            f"{where}: outcome has the choices {', '.join(found.names)}, they must be left and "
+            "right, perhaps tie (say what another name means with labels=)"
         )
     if len(found.mass) != rows:
         raise ValueError(f"{where}: left has {rows} rows and outcome has {len(found.mass)}")
@@ -127,7 +129,7 @@ def read_codes(where: str, name: str, values: Any, rows: int) -> tuple[Ints, tup
 def read_covariates(where: str, covariates: Mapping[str, Any], rows: int) -> dict[str, Floats]:
     if not isinstance(covariates, Mapping):
         kind = type(covariates).__name__
-        raise TypeError(f"{where}: covariates is a {kind}, must be a mapping of name to numbers")
+        raise TypeError(f"{where}: covariates is a {kind}, it must be a mapping of name to numbers")
     columns = {}
     for name in sorted(covariates):
         x = _real(where, f"covariates[{name!r}]", covariates[name])
@@ -135,7 +137,7 @@ def read_covariates(where: str, covariates: Mapping[str, Any], rows: int) -> dic
             raise ValueError(f"{where}: left has {rows} rows and {name} has shape {x.shape}")
         if not np.isfinite(x).all():
             row = int(np.argmin(np.isfinite(x)))
-            raise ValueError(f"{where}: covariates[{name!r}][{row}] = {x[row]}, must be finite")
+            raise ValueError(f"{where}: covariates[{name!r}][{row}] = {x[row]}, it must be finite")
         columns[name] = x
     return columns
 
@@ -149,7 +151,7 @@ def read_groups(where: str, groups: Any, rows: int) -> list[tuple[Hashable, Ints
             if mask.dtype != np.bool_ or mask.shape != (rows,):
                 raise ValueError(
                     f"{where}: groups[{name!r}] has dtype {mask.dtype} and shape {mask.shape}, "
-                    f"must be bool, ({rows},)"
+                    f"it must be bool, ({rows},)"
                 )
             members[name] = np.flatnonzero(mask)
     else:
@@ -174,7 +176,7 @@ def _real(where: str, name: str, values: Any, cure: str = "leave masked rows out
     except ValueError:  # rows of different lengths
         raise ValueError(f"{where}: {name} has rows of different lengths") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: {name} has dtype {array.dtype}, must be real numbers")
+        raise TypeError(f"{where}: {name} has dtype {array.dtype}, it must be real numbers")
     return array.astype(np.float64)
 
 
@@ -183,7 +185,7 @@ def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, ro
     table = outcome_table(where, labels)
     if isinstance(outcome, np.ndarray) and outcome.dtype.kind == "c":
         raise TypeError(
-            f"{where}: outcome has dtype {outcome.dtype}, must be words or real numbers"
+            f"{where}: outcome has dtype {outcome.dtype}, it must be words or real numbers"
         )
     scalar = outcome is None or isinstance(outcome, str | bytes | numbers.Number | np.generic)
     values = [outcome] if scalar else _as_list(where, "outcome", outcome)
@@ -220,7 +222,7 @@ def read_table(where: str, name: str, values: Any) -> Floats:
     array = _real(where, name, values, f"pass {name}.filled(0)")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
         raise ValueError(
-            f"{where}: {name} has shape {array.shape}, must be (n, n) with n at least 2"
+            f"{where}: {name} has shape {array.shape}, it must be (n, n) with n at least 2"
         )
     table = array.copy()
     np.fill_diagonal(table, 0.0)
@@ -287,7 +289,7 @@ def _look_up(where: str, side: str, values: Any, names: tuple[Hashable, ...]) ->
 def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, ...]:
     if isinstance(items, numbers.Integral):
         if items < 1 or isinstance(items, bool):
-            raise ValueError(f"{where}: items = {items}, must be at least 1")
+            raise ValueError(f"{where}: items = {items}, it must be at least 1")
         return tuple(range(int(items)))
     values = _as_list(where, "items", items)
     codes, names = _factorize(where, "items", values)
@@ -310,7 +312,7 @@ def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, .
 
 def _as_list(where: str, name: str, values: Any) -> list[Any]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise TypeError(f"{where}: {name} = {values!r}, must be a sequence")
+        raise TypeError(f"{where}: {name} = {values!r}, it must be a sequence")
     if getattr(values, "ndim", 1) != 1:
         raise ValueError(f"{where}: {name} has shape {values.shape}, must have one axis")  # type: ignore[attr-defined]
     if hasattr(values, "tolist"):

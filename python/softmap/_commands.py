@@ -108,6 +108,7 @@ def _fitted(comparisons: Comparisons, options: argparse.Namespace) -> Fit:
         comparisons,
         link=options.link,
         ties=options.ties,
+        tie_strength=options.tie_strength,
         first_advantage=options.first_advantage,
         prior_sd=options.prior_sd,
         level=getattr(options, "level", 0.95),
@@ -129,6 +130,7 @@ def _fits(
             comparisons,
             link=options.link,
             ties=options.ties,
+            tie_strength=options.tie_strength,
             first_advantage=options.first_advantage,
             prior_sd=options.prior_sd,
             level=options.level,
@@ -177,7 +179,7 @@ def _shown(
 
 
 def _document(result: Fit, min_games: float) -> dict[str, Any]:
-    advantage = result.first_advantage
+    advantage, strength = result.first_advantage, result.tie_strength
     return {
         "link": result.link,
         "unit": result.unit,
@@ -187,6 +189,7 @@ def _document(result: Fit, min_games: float) -> dict[str, Any]:
         "level": result.level,
         "log_likelihood": result.log_likelihood,
         "first_advantage": advantage and [advantage.value, advantage.standard_error],
+        "tie_strength": strength and [strength.value, strength.standard_error],
         "converged": result.converged,
         "n_iter": result.n_iter,
         "n_comparisons": result.n_comparisons,
@@ -244,7 +247,7 @@ def _read_levels(file: TextIO, path: str, n_levels: int) -> tuple[list[str], Flo
     for count, (line, row) in enumerate(lines, start=1):
         if len(row) != n_levels + named:
             raise ValueError(
-                f"levels: {path} line {line}: {len(row)} fields, must be {n_levels} logits "
+                f"levels: {path} line {line}: {len(row)} fields, it must be {n_levels} logits "
                 "(and a name in all rows or none); --levels says how many there are"
             )
         names.append(row.pop(name).strip() if named else str(count))

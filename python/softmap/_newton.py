@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +16,43 @@ from softmap._columns import Floats, Ints
 from softmap._rows import Rows
 from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import connected, win_edges
+from softmap.outcomes import LINK_OF
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True)
+class Terms:
+    """Of each cell: the log-likelihood, its derivatives by the difference of the scores (slope) and
+    by the tie parameter (tie_slope), and minus the second ones. The last three are 0 without a tie
+    model.
+    """
+
+    value: Floats
+    slope: Floats
+    curvature: Floats
+    tie_slope: Floats
+    cross: Floats
+    tie_curvature: Floats
+
+
+@dataclasses.dataclass(frozen=True)
 class Problem:
     """The objective. A point theta holds the n scores less the prior mean, each group of connected
-    items without an anchor with mean zero (as at the maximum), then the advantage if estimated.
+    items without an anchor with mean zero (as at the maximum), then the advantage and the tie
+    parameter (log nu, log theta or eps) as far as they are estimated.
     """
 
     n: int
     link: str
+    model: str | None  # of the ties
     left: Ints
     right: Ints
-    wins: Floats  # with half of the ties
-    losses: Floats
+    counts: Floats  # (3, cells): wins, losses, ties; without a model half of the ties is in each
     squares: Floats  # (6, cells): as in Comparisons
     precision: float  # of the prior, 1 / sd^2
-    estimated: bool
-    fixed: float  # advantage where it is not estimated
+    advantage: float | None  # None where it is estimated
+    tie: float | None  # the parameter, likewise
     held: Floats  # scores of the anchors less the prior mean, NaN for other items
     group: Ints  # number of the connected group of each item
     sizes: Ints  # items per group
@@ -50,55 +68,104 @@ class Problem:
         anchors = sums(self.group, ~self.free, self.sizes.size)
         return np.equal(anchors, 0.0)
 
+    @property
+    def at_advantage(self) -> int | None:
+        """Where the advantage is in theta."""
+        return self.n if self.advantage is None else None
+
+    @property
+    def at_tie(self) -> int | None:
+        """Where the tie parameter is in theta."""
+        return self.n + (self.advantage is None) if self.tie is None else None
+
+    @property
+    def size(self) -> int:
+        return self.n + (self.advantage is None) + (self.tie is None)
+
     def start(self) -> Floats:
-        """Return the first point: every item at the mean of its group's anchors, or at zero."""
+        """Return the first point: every item at the mean of its group's anchors, or at zero; no
+        advantage; what would explain the share of ties between equals, roughly.
+        """
         anchors = ~self.free
         total = sums(self.group[anchors], self.held[anchors], self.sizes.size)
         count = sums(self.group, anchors, self.sizes.size)
-        theta = np.where(self.free, (total / np.maximum(count, 1.0))[self.group], self.held)
-        return np.append(theta, 0.0) if self.estimated else theta
+        theta = np.zeros(self.size)
+        theta[: self.n] = np.where(
+            self.free, (total / np.maximum(count, 1.0))[self.group], self.held
+        )
+        if self.at_tie is not None:
+            wins, losses, ties = self.counts.sum(axis=1)
+            ratio = 2.0 * ties / max(wins + losses, 1e-300)
+            guess = math.log(ratio) if self.model == "davidson" else math.log1p(ratio)
+            theta[self.at_tie] = min(guess, 1.0 if self.model == "threshold" else 50.0)
+        return theta
 
-    def terms(self, theta: Floats, wins: Floats, losses: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return log-likelihood, slope and curvature of each cell."""
-        advantage = theta[self.n] if self.estimated else self.fixed
-        d = theta[self.left] - theta[self.right] + advantage
-        value, slope, curvature = np.empty_like(d), np.empty_like(d), np.empty_like(d)
-        cpu().pair_terms(d, wins, losses, self.link, value, slope, curvature)
-        return value, slope, curvature
+    def difference(self, theta: Floats, left: Ints, right: Ints) -> Floats:
+        """Return by how much the left is ahead, its advantage included."""
+        advantage = theta[self.n] if self.advantage is None else self.advantage
+        d: Floats = theta[left] - theta[right] + advantage
+        return d
 
-    def evaluate(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the cells' log-likelihoods, the objective's gradient, the cells' curvatures."""
-        value, slope, curvature = self.terms(theta, self.wins, self.losses)
+    def terms(self, theta: Floats, d: Floats, counts: Floats) -> Terms:
+        """Return what the counts (3, cells) at the differences d contribute."""
+        if self.model is None:
+            out = np.empty((3, d.size))
+            cpu().pair_terms(d, counts[0].copy(), counts[1].copy(), self.link, *out)
+            zero = np.zeros_like(d)
+            return Terms(out[0], out[1], out[2], zero, zero, zero)
+        tie = self.tie if self.at_tie is None else float(theta[self.at_tie])
+        out = np.empty((6, d.size))
+        cpu().outcome_terms(d, np.ascontiguousarray(counts), self.model, tie, out)
+        value, slope, tie_slope, curvature, cross, tie_curvature = out
+        return Terms(value, slope, curvature, tie_slope, cross, tie_curvature)
+
+    def evaluate(self, theta: Floats) -> tuple[Terms, Floats]:
+        """Return the cells' terms and the objective's gradient."""
+        terms = self.terms(theta, self.difference(theta, self.left, self.right), self.counts)
         n = self.n
-        gradient = sums(self.left, slope, n) - sums(self.right, slope, n)
-        gradient -= self.precision * theta[:n]
-        gradient[~self.free] = 0.0
-        if self.estimated:
-            gradient = np.append(gradient, slope.sum())
-        return value, gradient, curvature
+        gradient = np.zeros(self.size)
+        gradient[:n] = sums(self.left, terms.slope, n) - sums(self.right, terms.slope, n)
+        gradient[:n] -= self.precision * theta[:n]
+        gradient[:n][~self.free] = 0.0
+        if self.at_advantage is not None:
+            gradient[self.at_advantage] = terms.slope.sum()
+        if self.at_tie is not None:
+            gradient[self.at_tie] = terms.tie_slope.sum()
+        return terms, gradient
 
-    def information(self, weight: Floats) -> Floats:
-        """Return the precision of the prior plus the sum over cells of weight * x x', where x is +1
-        at left, -1 at right, +1 at the advantage.
+    def objective(self, theta: Floats, terms: Terms) -> float:
+        inner = theta[: self.n][self.free]
+        return float(terms.value.sum()) - 0.5 * self.precision * float(inner @ inner)
+
+    def information(self, weight: Floats, cross: Floats, tie: Floats) -> Floats:
+        """Return the precision of the prior plus the sum over cells of weight x x', with x +1 at
+        left, -1 at right, +1 at the advantage; `cross` stands for x with the tie parameter and
+        `tie` for that by itself.
         """
-        n = self.n
-        matrix = np.zeros((n + self.estimated, n + self.estimated))
+        n, a, t = self.n, self.at_advantage, self.at_tie
+        matrix = np.zeros((self.size, self.size))
         matrix[self.left, self.right] = -weight  # no pair occurs twice in this order
         matrix[:n, :n] += matrix[:n, :n].T
         as_left, as_right = sums(self.left, weight, n), sums(self.right, weight, n)
         matrix[range(n), range(n)] = as_left + as_right + self.precision
-        if self.estimated:
-            matrix[n, :n] = matrix[:n, n] = as_left - as_right
-            matrix[n, n] = weight.sum()
+        if a is not None:
+            matrix[a, :n] = matrix[:n, a] = as_left - as_right
+            matrix[a, a] = weight.sum()
+        if t is not None:
+            column = sums(self.left, cross, n) - sums(self.right, cross, n)
+            matrix[t, :n] = matrix[:n, t] = column
+            matrix[t, t] = tie.sum()
+            if a is not None:
+                matrix[t, a] = matrix[a, t] = cross.sum()
         return matrix
 
-    def deflated(self, curvature: Floats) -> Floats:
+    def deflated(self, terms: Terms) -> Floats:
         """Return the information with the common shift of each floating group made as stiff as its
         softest item, and with anchors that do not move. Shifts are eigenvectors of the information
         (eigenvalue: the precision) and the gradient has no part along them, so the Newton step does
         not change, and maximum likelihood (precision 0) or a very weak prior is no longer singular.
         """
-        matrix = self.information(curvature)
+        matrix = self.information(terms.curvature, terms.cross, terms.tie_curvature)
         n = self.n
         softest = np.full(self.sizes.size, np.inf)
         np.minimum.at(softest, self.group, np.diag(matrix)[:n])
@@ -110,7 +177,7 @@ class Problem:
         return matrix
 
     def centred(self, x: Floats) -> Floats:
-        """Return x (n or n + 1, ...) with the mean of each floating group over the first n rows
+        """Return x (n or more, ...) with the mean of each floating group over the first n rows
         taken off.
         """
         order = np.argsort(self.group, kind="stable")
@@ -121,10 +188,9 @@ class Problem:
         return x
 
     def gradient_max(self, gradient: Floats) -> float:
-        cell = self.wins + self.losses
-        weight = sums(self.left, cell, self.n) + sums(self.right, cell, self.n)
-        if self.estimated:
-            weight = np.append(weight, cell.sum())
+        cell = self.counts.sum(axis=0)
+        weight = np.full(self.size, cell.sum())
+        weight[: self.n] = sums(self.left, cell, self.n) + sums(self.right, cell, self.n)
         return float(np.max(np.abs(gradient) / np.maximum(1.0, weight)))
 
 
@@ -132,34 +198,47 @@ def make_problem(
     c: Comparisons,
     link: str,
     ties: str,
+    *,
     advantage: float | None,
+    tie: float | None,
     prior_sd: float,
     anchors: Mapping[Any, float],
 ) -> Problem:
-    """Return the objective; an `advantage` of None is estimated, `anchors` are less the mean."""
-    used = 1.0 if ties == "half" else 0.0
+    """Return the objective; an `advantage` or `tie` parameter of None is estimated, `anchors` are
+    less the mean.
+    """
+    model = ties if ties in LINK_OF else None
+    used = 0.0 if ties == "drop" else 1.0
     squares = np.zeros((6, c.left.size))
     given = c.counts if c.squares is None else c.squares
     squares[: len(given)] = given
     squares[[2, 4, 5]] *= used
-    drawn = 0.5 * used * c.ties
     n = len(c.items)
     group, sizes = groups_of(n, *win_edges(c, ties)[:2])
     return Problem(
         n,
         link,
+        model,
         c.left,
         c.right,
-        np.ascontiguousarray(c.wins + drawn),
-        np.ascontiguousarray(c.losses + drawn),
+        used_counts(c.counts, ties),
         squares,
         1.0 / float(prior_sd) ** 2,
-        advantage is None,
-        0.0 if advantage is None else advantage,
+        advantage,
+        tie if model is not None else 0.0,
         np.array([anchors.get(item, np.nan) for item in c.items]),
         group,
         sizes,
     )
+
+
+def used_counts(counts: NDArray[Any], ties: str) -> Floats:
+    """Return (3, cells) wins, losses and ties as the objective has them."""
+    wins, losses, drawn = counts.astype(np.float64)
+    if ties in LINK_OF:
+        return np.stack([wins, losses, drawn])
+    half = 0.5 * drawn if ties == "half" else np.zeros_like(drawn)
+    return np.stack([wins + half, losses + half, np.zeros_like(drawn)])
 
 
 def groups_of(n: int, a: Ints, b: Ints) -> tuple[Ints, Ints]:
@@ -172,19 +251,24 @@ def newton(
     problem: Problem, start: Floats, mean: float, tol: float, max_iter: int
 ) -> tuple[Floats, int, bool]:
     """Return (theta, steps, converged): safeguarded Newton from this start."""
-    n, free, theta = problem.n, problem.free, start
-    value, gradient, curvature = problem.evaluate(theta)
-    objective = value.sum() - 0.5 * problem.precision * float(theta[:n][free] @ theta[:n][free])
+    n, theta, at_tie = problem.n, start, problem.at_tie
+    positive = at_tie is not None and problem.model != "davidson"
+    terms, gradient = problem.evaluate(theta)
+    objective = problem.objective(theta, terms)
     for n_iter in range(1, max_iter + 1):
-        step, exact = solve(problem.deflated(curvature), gradient)
-        largest = float(np.max(np.abs(step)))
+        step, exact = solve(problem.deflated(terms), gradient)
+        sizes = np.abs(step)
+        if positive and at_tie is not None:  # counts in proportion, and stays above a quarter
+            sizes[at_tie] /= min(1.0, theta[at_tie])
+            if step[at_tie] < -0.75 * theta[at_tie]:
+                step = step * (-0.75 * theta[at_tie] / step[at_tie])
+        largest = float(np.max(sizes))
         slope = float(gradient @ step)
         for _ in range(60):
             trial = problem.centred(theta + step)
-            value, new_gradient, curvature = problem.evaluate(trial)
-            inner = trial[:n][free]
-            new_objective = value.sum() - 0.5 * problem.precision * float(inner @ inner)
-            noise = 8.0 * _EPS * (np.abs(value).sum() + abs(new_objective))
+            terms, new_gradient = problem.evaluate(trial)
+            new_objective = problem.objective(trial, terms)
+            noise = 8.0 * _EPS * (np.abs(terms.value).sum() + abs(new_objective))
             # the objective is concave: before the maximum along the step it has risen; a little
             # behind it (where the objective itself is only rounding) it must not have fallen
             along = float(new_gradient @ step)
@@ -219,33 +303,35 @@ def _scale(matrix: Floats) -> Floats:
 
 
 def covariance(
-    problem: Problem, theta: Floats, curvature: Floats, errors: str, ties: str, rows: Rows | None
-) -> tuple[Floats, float]:
-    """Return the covariance (n, n) of the centred or anchored scores and the variance of the
-    advantage.
+    problem: Problem, theta: Floats, terms: Terms, errors: str, ties: str, rows: Rows | None
+) -> tuple[Floats, Floats]:
+    """Return the covariance (n, n) of the centred or anchored scores, and the variances of what
+    theta has beside the scores.
     """
     n = problem.n
-    matrix = problem.deflated(curvature)
+    matrix = problem.deflated(terms)
     scale = _scale(matrix)
     v = scale[:, None] * np.linalg.inv(scale[:, None] * matrix * scale) * scale
     anchors = np.flatnonzero(~problem.free)
     v[anchors] = v[:, anchors] = 0.0
     v = problem.centred(problem.centred(v).T)  # without the shifts of the groups
     if errors == "sandwich":
-        win, loss, tie = _slopes(problem, theta, problem.left, problem.right)
-        products = (
-            win * win,
-            loss * loss,
-            tie * tie,
-            2 * win * loss,
-            2 * win * tie,
-            2 * loss * tie,
+        d = problem.difference(theta, problem.left, problem.right)
+        slopes = _slopes(problem, theta, d, ties)
+        meat = problem.information(
+            *(
+                _products(problem.squares, *pair)
+                for pair in (
+                    (slopes.score, slopes.score),
+                    (slopes.score, slopes.tie),
+                    (slopes.tie, slopes.tie),
+                )
+            )
         )
-        meat = problem.information((problem.squares * np.stack(products)).sum(axis=0))
         v = v @ meat @ v
     elif errors == "cluster" and rows is not None:
         v = v @ _clustered(problem, theta, ties, rows) @ v
-    variance = max(0.0, float(v[n, n])) if problem.estimated else 0.0
+    variances = np.maximum(0.0, np.diag(v)[n:])
     v = v[:n, :n]
     if problem.sizes.size > 1 and problem.floating.any():
         # the shift of a group is as uncertain as the mean of its priors
@@ -256,28 +342,48 @@ def covariance(
         if not anchors.size:
             v = v - v.mean(axis=0)
             v = v - v.mean(axis=1)[:, None]
-    return (v + v.T) / 2.0, variance
+    return (v + v.T) / 2.0, variances
 
 
-def _slopes(problem: Problem, theta: Floats, left: Ints, right: Ints) -> tuple[Floats, ...]:
-    """Return the derivatives of the log-likelihood of one win, loss and tie of each pair."""
-    advantage = theta[problem.n] if problem.estimated else problem.fixed
-    d = theta[left] - theta[right] + advantage
-    one, zero = np.ones_like(d), np.zeros_like(d)
-    win, loss, unused = np.empty_like(d), np.empty_like(d), np.empty_like(d)
-    cpu().pair_terms(d, one, zero, problem.link, unused, win, unused.copy())
-    cpu().pair_terms(d, zero, one, problem.link, unused, loss, unused.copy())
-    return win, loss, 0.5 * (win + loss)
+class Slopes(NamedTuple):
+    """Of one win, loss and tie at each difference, (3, cells) each: derivatives of the
+    log-likelihood by the difference of scores, and by the tie parameter.
+    """
+
+    score: Floats
+    tie: Floats
+
+
+def _slopes(problem: Problem, theta: Floats, d: Floats, ties: str) -> Slopes:
+    score, tie = np.zeros((2, 3, d.size))
+    for outcome in range(2 if problem.model is None else 3):
+        counts = np.zeros((3, d.size))
+        counts[outcome] = 1.0
+        terms = problem.terms(theta, d, counts)
+        score[outcome], tie[outcome] = terms.slope, terms.tie_slope
+    if ties == "half":
+        score[2] = 0.5 * (score[0] + score[1])
+    return Slopes(score, tie)
+
+
+def _products(squares: Floats, a: Floats, b: Floats) -> Floats:
+    """Return the sum over comparisons of (amounts @ a) (amounts @ b), from the sums `squares` of
+    the products of the amounts of win, loss and tie.
+    """
+    total: Floats = (squares[:3] * a * b).sum(axis=0)
+    for product, (j, k) in zip(squares[3:], ((0, 1), (0, 2), (1, 2)), strict=True):
+        total += product * (a[j] * b[k] + a[k] * b[j])
+    return total
 
 
 def _clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> Floats:
     """Return the precision of the prior plus G / (G - 1) times the sum over the G clusters of the
     outer square of the derivative of their log-likelihood.
     """
-    n, m = problem.n, problem.n + problem.estimated
-    slopes = np.stack(_slopes(problem, theta, rows.left, rows.right))
-    slopes[2] *= ties == "half"
-    slope = (rows.amounts * slopes).sum(axis=0)
+    n, m = problem.n, problem.size
+    d = problem.difference(theta, rows.left, rows.right)
+    slopes = _slopes(problem, theta, d, ties)
+    slope, tie_slope = ((rows.amounts * x).sum(axis=0) for x in slopes)
     cluster = rows.codes["clusters"]
     order = np.argsort(cluster, kind="stable")
     total = len(rows.labels["clusters"])
@@ -289,8 +395,10 @@ def _clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> Floats
         base = (cluster[at] - block * step) * m
         count = min(step, total - block * step)
         sides = [(base + rows.left[at], slope[at]), (base + rows.right[at], -slope[at])]
-        if problem.estimated:
-            sides.append((base + n, slope[at]))
+        if problem.at_advantage is not None:
+            sides.append((base + problem.at_advantage, slope[at]))
+        if problem.at_tie is not None:
+            sides.append((base + problem.at_tie, tie_slope[at]))
         scores = sum(sums(key, amount, count * m) for key, amount in sides)
         scores = np.reshape(scores, (count, m))
         meat += scores.T @ scores

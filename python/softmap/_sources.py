@@ -50,7 +50,11 @@ def csv_source(where: str, file: TextIO, name: str) -> Source:
     def checked(_: list[int]) -> Iterator[Row]:
         for line, row, times in rows:
             wrong = isinstance(row, list) and len(row) != width
-            yield line, ValueError(f"{len(row)} fields, must be {width}") if wrong else row, times
+            yield (
+                line,
+                ValueError(f"{len(row)} fields, it must be {width}") if wrong else row,
+                times,
+            )
 
     return Source(name, [cell.lstrip("\ufeff").strip() for cell in header], checked)
 
@@ -94,7 +98,7 @@ def jsonl_source(where: str, file: TextIO, name: str) -> Source:
                     value = ValueError(f"not JSON: {str(error)[0].lower()}{str(error)[1:]}")
                 else:
                     if not isinstance(value, dict):
-                        value = ValueError(f"a {type(value).__name__}, must be an object")
+                        value = ValueError(f"a {type(value).__name__}, it must be an object")
                 yield line, value
         except UnicodeDecodeError as error:
             raise _not_utf8(where, name, line, error) from None
@@ -180,7 +184,7 @@ def frame_source(where: str, df: Any, name: str) -> Source:
     if not hasattr(df, "column_names" if hasattr(df, "schema") else "columns"):
         kinds = "a pandas or Polars data frame or an Arrow table"
         if not hasattr(df, "columns"):
-            raise TypeError(f"{where}: df is a {type(df).__name__}, must be {kinds}")
+            raise TypeError(f"{where}: df is a {type(df).__name__}, it must be {kinds}")
     header = list(df.column_names if hasattr(df, "column_names") else df.columns)
     columns: dict[int, list[Any]] = {}
 

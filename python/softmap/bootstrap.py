@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmap._columns import Floats, Ints
-from softmap._newton import Problem, groups_of, make_problem, newton
+from softmap._newton import Problem, groups_of, make_problem, newton, used_counts
 from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import strong_components
+from softmap.outcomes import NO_TIES, parameter
 
 _WHERE = "Fit.bootstrap"
 
@@ -57,6 +58,7 @@ def bootstrap(
     link: str,
     ties: str,
     advantage: float | None,
+    tie_strength: float | None,
     prior_sd: float,
     prior_mean: float,
     anchors: dict[Hashable, float],
@@ -66,23 +68,23 @@ def bootstrap(
 ) -> Floats:
     """Return (n, items) scores in units of the link, NaN where there is no maximum."""
     if by not in ("row", "cluster"):
-        raise ValueError(f"{_WHERE}: by = {by!r}, must be row or cluster")
+        raise ValueError(f"{_WHERE}: by = {by!r}, it must be row or cluster")
     if not (isinstance(n, int) and n >= 2):
-        raise ValueError(f"{_WHERE}: n = {n!r}, must be an integer from 2")
+        raise ValueError(f"{_WHERE}: n = {n!r}, it must be an integer from 2")
     draw = _resampler(c, by, np.random.default_rng(rng))
     held = {item: score - prior_mean for item, score in anchors.items()}
-    problem = make_problem(c, link, ties, advantage, prior_sd, held)
-    theta = np.append(scores - prior_mean, 0.0) if problem.estimated else scores - prior_mean
+    tie = None if tie_strength is None else parameter(_WHERE, ties, tie_strength)
+    problem = make_problem(
+        c, link, ties, advantage=advantage, tie=tie, prior_sd=prior_sd, anchors=held
+    )
     found = np.full((n, scores.size), np.nan)
     for k in range(n):
-        wins, losses, drawn = draw()
-        if ties == "half":
-            wins, losses = wins + 0.5 * drawn, losses + 0.5 * drawn
-        again = _with_counts(problem, wins, losses)
+        counts = used_counts(draw(), ties)
+        again = _with_counts(problem, counts)
         if again is None:
             continue
         start = again.start()
-        start[: scores.size] = np.where(again.free, theta[: scores.size], again.held)
+        start[: scores.size] = np.where(again.free, scores - prior_mean, again.held)
         point, _, converged = newton(again, again.centred(start), prior_mean, 1e-8, 100)
         if converged:
             found[k] = prior_mean + point[: scores.size]
@@ -142,11 +144,19 @@ def _resampler(c: Comparisons, by: str, rng: np.random.Generator) -> Any:
     return draw
 
 
-def _with_counts(problem: Problem, wins: Floats, losses: Floats) -> Problem | None:
+def _with_counts(problem: Problem, counts: Floats) -> Problem | None:
     """Return the objective with other counts, None where it has no unique maximum."""
-    first, second = wins > 0.0, losses > 0.0
-    if problem.estimated and not (first.any() and second.any()):
+    drawn = counts[2] > 0.0
+    first, second = (counts[0] > 0.0) | drawn, (counts[1] > 0.0) | drawn
+    decided = counts[:2].any(axis=1)
+    if problem.advantage is None and not (first.any() and second.any()):
         return None
+    tie = problem.tie
+    if problem.model is not None and tie is None:
+        if not decided.any():
+            return None
+        if not drawn.any():  # the strength is then that without ties
+            tie = parameter(_WHERE, problem.model, NO_TIES[problem.model])
     winner = np.concatenate([problem.left[first], problem.right[second]])
     loser = np.concatenate([problem.right[first], problem.left[second]])
     if problem.precision == 0.0:
@@ -157,5 +167,4 @@ def _with_counts(problem: Problem, wins: Floats, losses: Floats) -> Problem | No
         if (label != label[0]).any():
             return None
     group, sizes = groups_of(problem.n, winner, loser)
-    wins, losses = wins.astype(np.float64), losses.astype(np.float64)
-    return dataclasses.replace(problem, wins=wins, losses=losses, group=group, sizes=sizes)
+    return dataclasses.replace(problem, counts=counts, tie=tie, group=group, sizes=sizes)

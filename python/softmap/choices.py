@@ -149,7 +149,7 @@ def _bounded(
 def _owners(choices: Mapping[str, Any]) -> dict[str | int, int]:
     """Return the number of the choice of each token."""
     if not isinstance(choices, Mapping):
-        raise TypeError(f"{_WHERE}: choices is a {type(choices).__name__}, must be a mapping")
+        raise TypeError(f"{_WHERE}: choices is a {type(choices).__name__}, it must be a mapping")
     if not choices:
         raise ValueError(f"{_WHERE}: choices is empty, one choice at least is needed")
     owner: dict[str | int, int] = {}
@@ -161,7 +161,7 @@ def _owners(choices: Mapping[str, Any]) -> dict[str | int, int]:
         for token in tokens:
             if not isinstance(token, str | numbers.Integral) or isinstance(token, bool):
                 kind = type(token).__name__
-                raise TypeError(f"{_WHERE}: choices[{name!r}] has a {kind}, must be str or int")
+                raise TypeError(f"{_WHERE}: choices[{name!r}] has a {kind}, it must be str or int")
             token = token if isinstance(token, str) else int(token)
             if owner.setdefault(token, k) != k:
                 raise ValueError(
@@ -174,7 +174,7 @@ def _owners(choices: Mapping[str, Any]) -> dict[str | int, int]:
 def _rows(top_logprobs: Any) -> Iterator[list[Entry]]:
     if isinstance(top_logprobs, str | bytes | Mapping) or not isinstance(top_logprobs, Iterable):
         kind = type(top_logprobs).__name__
-        raise TypeError(f"{_WHERE}: top_logprobs is a {kind}, must be a sequence of rows")
+        raise TypeError(f"{_WHERE}: top_logprobs is a {kind}, it must be a sequence of rows")
     row = -1
     for row, given in enumerate(top_logprobs):
         entries = list(_entries(f"{_WHERE}: top_logprobs[{row}]", given))
@@ -203,14 +203,14 @@ def _entries(where: str, row: Any) -> Iterator[Entry]:
             yield {token}, _logprob(where, token, _get(entry, "logprob")), None
     else:
         kind = type(row).__name__
-        raise TypeError(f"{where} is a {kind}, must be a mapping of tokens or a list of them")
+        raise TypeError(f"{where} is a {kind}, it must be a mapping of tokens or a list of them")
 
 
 def _logprob(where: str, token: Any, value: Any) -> float:
     if not isinstance(value, numbers.Real):
         kind = type(value).__name__
         cure = "each row is a mapping or a list of tokens"
-        raise TypeError(f"{where}[{token!r}] is a {kind}, must be a log-probability ({cure})")
+        raise TypeError(f"{where}[{token!r}] is a {kind}, it must be a log-probability ({cure})")
     if not value <= 1e-6:  # rounding of a probability of one
         raise ValueError(f"{where}[{token!r}] = {float(value)}, a log-probability is at most 0")
     return min(0.0, float(value))

@@ -12,6 +12,7 @@ import softmap
 from softmap import _commands, demo
 from softmap._commands import is_number
 from softmap.errors import NoMaximumError
+from softmap.outcomes import TIES
 
 _EPILOG = """\
 examples:
@@ -114,9 +115,17 @@ def _add_model(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--link", choices=("logit", "probit"), default="logit", help="default: %(default)s"
     )
-    p.add_argument("--ties", choices=("half", "drop"), default="half", help="default: %(default)s")
     p.add_argument(
-        "--first-advantage", metavar="A", type=_advantage, default=0.0,
+        "--ties", choices=TIES, default="half",
+        help="half a win each, left out, or a model: davidson and rao-kupper for logit, threshold "
+        "for probit; default: %(default)s",
+    )  # fmt: skip
+    p.add_argument(
+        "--tie-strength", metavar="T", type=_estimate, default="estimate",
+        help="of the tie model, a number or estimate; default: %(default)s",
+    )  # fmt: skip
+    p.add_argument(
+        "--first-advantage", metavar="A", type=_estimate, default=0.0,
         help="a number, or estimate; default: %(default)s",
     )  # fmt: skip
     p.add_argument(
@@ -174,14 +183,14 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 def _label(text: str) -> tuple[str, str]:
     word, equals, meaning = text.rpartition("=")
     if not equals or meaning not in ("left", "right", "tie"):
-        raise argparse.ArgumentTypeError(f"{text!r}, must be WORD=left, WORD=right or WORD=tie")
+        raise argparse.ArgumentTypeError(f"{text!r}, it must be WORD=left, WORD=right or WORD=tie")
     return word, meaning
 
 
 def _choice(text: str) -> tuple[str, str]:
     name, equals, token = text.partition("=")
     if not (name and equals and token):
-        raise argparse.ArgumentTypeError(f"{text!r}, must be NAME=TOKEN")
+        raise argparse.ArgumentTypeError(f"{text!r}, it must be NAME=TOKEN")
     return name, token
 
 
@@ -190,18 +199,18 @@ def _anchor(text: str) -> tuple[str, float]:
     if not equals:
         return text, 1000.0
     if not is_number(number):
-        raise argparse.ArgumentTypeError(f"{text!r}, must be NAME=NUMBER")
+        raise argparse.ArgumentTypeError(f"{text!r}, it must be NAME=NUMBER")
     return name, float(number)
 
 
-def _advantage(text: str) -> float | str:
+def _estimate(text: str) -> float | str:
     if text != "estimate" and not is_number(text):
-        raise argparse.ArgumentTypeError(f"{text!r}, must be a number or estimate")
+        raise argparse.ArgumentTypeError(f"{text!r}, it must be a number or estimate")
     return text if text == "estimate" else float(text)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     cells = text.split(",")
     if not all(is_number(cell) for cell in cells):
-        raise argparse.ArgumentTypeError(f"{text!r}, must be numbers with commas between")
+        raise argparse.ArgumentTypeError(f"{text!r}, it must be numbers with commas between")
     return tuple(float(cell) for cell in cells)

@@ -8,12 +8,14 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from softmap._check import check_choice
 from softmap._columns import Ints
 from softmap.comparisons import Comparisons
+from softmap.outcomes import TIES
 
 _STRUCTURAL = (
     *("never_compared", "disconnected", "undefeated", "winless", "split"),
-    "first_advantage",
+    *("first_advantage", "tie_strength"),
 )
 
 
@@ -51,14 +53,17 @@ class Diagnostics:
         Codes: never_compared, disconnected, undefeated, winless, split (a group that never lost
         to, or never beat, the rest): without these the data determine all scores by themselves.
         rarely_compared (fewer than 10 comparisons, and fewer than a tenth of the median item).
-        `fit` adds first_advantage (it cannot be told from the scores), prior_decides (scores that
-        the prior moves by more than half a standard error), position_bias (the first position wins
-        more, or less, than the model allows for) and not_converged.
+        `fit` adds first_advantage and tie_strength (they cannot be told from the scores),
+        prior_decides (scores that the prior moves by more than half a standard error),
+        position_bias (the first position wins more, or less, than the model allows for), no_ties
+        (for a tie model to go by), tie_model (there are more, or fewer, ties among close items than
+        the tie model allows for) and not_converged.
     components : tuple of tuples of items
         Groups connected by comparisons, largest first.
     strongly_connected : bool
         Every item has beaten every other one, directly or through others: exactly then maximum
-        likelihood scores exist (Ford 1957), unless a first advantage is estimated too.
+        likelihood scores exist (Ford 1957), unless a first advantage or a strength of ties is
+        estimated too.
     undefeated, winless, never_compared : tuples of items
         Without a loss; without a win; without a comparison. A tie is half a win and half a loss.
     """
@@ -84,8 +89,8 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
     Parameters
     ----------
     comparisons : Comparisons
-    ties : "half" or "drop", default "half"
-        Whether a tie is half a win for each side or no comparison at all.
+    ties : "half", "drop", "davidson", "rao-kupper" or "threshold", default "half"
+        What a tie is, as in `fit`: a tie of any kind but "drop" connects two items both ways.
 
     Returns
     -------
@@ -109,8 +114,7 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
     >>> found.undefeated, found.winless
     (('a',), ('b',))
     """
-    if ties not in ("half", "drop"):
-        raise ValueError(f"diagnose: ties = {ties!r}, must be half or drop")
+    check_choice("diagnose", "ties", ties, TIES)
     items, n = comparisons.items, len(comparisons.items)
     winner, loser, _ = win_edges(comparisons, ties)
     won, lost = np.bincount(winner, minlength=n) > 0, np.bincount(loser, minlength=n) > 0
@@ -171,10 +175,10 @@ def _rarely_compared(c: Comparisons) -> list[Finding]:
 
 def win_edges(comparisons: Comparisons, ties: str = "half") -> tuple[Ints, Ints, Ints]:
     """Return (winner, loser, place), one entry per kind of win that occurs; place = +1 where the
-    winner was shown first, -1 where it was second. A tie (ties="half") is a win of each side.
+    winner was shown first, -1 where it was second. A tie is a win of each side, unless dropped.
     """
     c = comparisons
-    drawn = c.ties > 0 if ties == "half" else np.zeros(c.ties.shape, dtype=bool)
+    drawn = c.ties > 0 if ties != "drop" else np.zeros(c.ties.shape, dtype=bool)
     first, second = (c.wins > 0) | drawn, (c.losses > 0) | drawn
     winner = np.concatenate([c.left[first], c.right[second]])
     loser = np.concatenate([c.right[first], c.left[second]])
@@ -227,47 +231,9 @@ def strong_components(n: int, source: Ints, target: Ints) -> Ints:
     return np.array(label, dtype=np.int64)
 
 
-def rising_advantage(n: int, winner: Ints, loser: Ints, place: Ints) -> Ints | None:
-    """Return how scores can move (n,) while the first advantage rises by 1 and the likelihood never
-    falls, or None where no such direction exists.
-
-    A direction (v, 1) of (scores, advantage) never lowers the likelihood when
-
-        v_left - v_right + 1 >= 0   for each win of the first,
-        v_left - v_right + 1 <= 0   for each win of the second,
-
-    that is v_loser <= v_winner + place on every edge: a system of difference constraints, which has
-    a solution unless a cycle of edges has a negative sum of `place`. Bellman-Ford, all edges of a
-    round at once; a cycle among the last predecessors is a negative one, so it is looked for every
-    round. For a falling advantage pass -place.
-
-    With strong connectivity: one of the two directions means that there is no maximum, both mean
-    that the likelihood is flat along them (the advantage cannot be told from the scores), none
-    that the maximum exists and is unique.
-    """
-    if winner.size == 0:
-        return np.zeros(n, dtype=np.int64)
-    order = np.argsort(loser, kind="stable")
-    winner, place = winner[order], place[order]
-    heads, starts, sizes = np.unique(loser[order], return_index=True, return_counts=True)
-    bound = np.zeros(n, dtype=np.int64)
-    parent = np.full(n + 1, n)  # n: no predecessor
-    doublings = int(n).bit_length()
-    while True:
-        offer = bound[winner] + place
-        best = np.minimum.reduceat(offer, starts)
-        better = best < bound[heads]
-        if not better.any():
-            return bound
-        hits = np.flatnonzero(offer == np.repeat(best, sizes))
-        chosen = winner[hits[np.searchsorted(hits, starts)]]
-        bound[heads[better]] = best[better]
-        parent[heads[better]] = chosen[better]
-        ancestor = parent
-        for _ in range(doublings):
-            ancestor = ancestor[ancestor]
-        if (ancestor != n).any():
-            return None
+def with_findings(found: Diagnostics, findings: list[Finding]) -> Diagnostics:
+    """Return the same with more findings."""
+    return dataclasses.replace(found, findings=(*found.findings, *findings))
 
 
 def listed(items: Iterable[Hashable], most: int = 5) -> str:

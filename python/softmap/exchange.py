@@ -214,8 +214,8 @@ def fit_from_json(text: str) -> Fit:
             document[name] = tuple((from_plain([item])[0], score) for item, score in value)
         elif name == "anchor" and value is not None:
             document[name] = from_plain(value)[0]
-        elif name == "first_advantage" and value is not None:
-            document[name] = Estimate(*value)
+        elif name in ("first_advantage", "tie_strength") and value is not None:
+            document[name] = Estimate(*_numbers(value))
         elif name == "diagnostics":
             document[name] = _diagnostics(value)
         elif isinstance(value, list):
@@ -263,7 +263,7 @@ def to_plain(where: str, labels: Iterable[Any]) -> list[Any]:
         else:
             kind = type(label).__name__
             raise TypeError(
-                f"{where}: the label {label!r} is a {kind}, must be str, int, float, bool or tuple"
+                f"{where}: label {label!r} is a {kind}, it must be str, int, float, bool or tuple"
             )
     return plain
 

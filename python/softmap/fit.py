@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import numbers
 import warnings
@@ -12,20 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softmap._check import check_choice
 from softmap._columns import Floats
-from softmap._newton import Problem, covariance, make_problem, newton, ranks, solve
+from softmap._existence import require_maximum
+from softmap._findings import findings_of, not_converged
+from softmap._newton import Problem, covariance, make_problem, newton, ranks
 from softmap.comparisons import Comparisons, sums
-from softmap.diagnostics import (
-    Diagnostics,
-    Finding,
-    diagnose,
-    listed,
-    rising_advantage,
-    strong_components,
-    win_edges,
+from softmap.diagnostics import Diagnostics, listed, with_findings
+from softmap.errors import DataWarning
+from softmap.outcomes import (
+    LINK_OF,
+    NO_TIES,
+    TIES,
+    check_ties,
+    parameter,
+    strength_of,
+    strength_slope,
 )
-from softmap.errors import DataWarning, NoMaximumError
-from softmap.result import Estimate, Fit, normal_quantile, probabilities
+from softmap.result import Estimate, Fit, normal_quantile
 
 MAX_ITEMS = 2000
 
@@ -35,6 +38,7 @@ def fit(
     *,
     link: str = "logit",
     ties: str = "half",
+    tie_strength: float | str = "estimate",
     first_advantage: float | str = 0.0,
     prior_sd: float = 10.0,
     prior_mean: float = 0.0,
@@ -54,16 +58,23 @@ def fit(
         - sum over items of (s_i - prior_mean)^2 / (2 prior_sd^2)
 
     with d_ij = s_i - s_j + a, and F the logistic function (Bradley-Terry) or the normal
-    distribution function (Thurstone). The objective is concave. Newton's method from equal scores,
-    a step halved while it passes the maximum along itself without raising the objective; dense, for
-    at most 2,000 items.
+    distribution function (Thurstone). With a tie model the sum is of wins_ij log win(d_ij) +
+    losses_ij log loss(d_ij) + ties_ij log tie(d_ij), the probabilities of `outcome_matrices`, and
+    the strength of ties is estimated too, if not given. The objective is concave. Newton's method
+    from equal scores, a step halved while it passes the maximum along itself without raising the
+    objective; dense, for at most 2,000 items.
 
     Parameters
     ----------
     comparisons : Comparisons
     link : "logit" or "probit", default "logit"
-    ties : "half" or "drop", default "half"
-        A tie is half a win for each side, or is left out.
+    ties : "half", "drop", "davidson", "rao-kupper" or "threshold", default "half"
+        A tie is half a win for each side, or is left out, or has a probability of its own:
+        Davidson's and Rao and Kupper's models go with the logit link, the threshold with probit.
+    tie_strength : float or "estimate", default "estimate"
+        nu >= 0, theta >= 1 or eps >= 0 of the tie model (see `outcome_matrices`): a fixed number,
+        or estimated (without a prior) in log nu, log theta or eps. Where nothing tied, the estimate
+        is the one without ties and its error NaN.
     first_advantage : float or "estimate", default 0.0
         Added to the first item's score: a fixed number, or estimated (without a prior). Needs
         comparisons whose order is known.
@@ -104,8 +115,9 @@ def fit(
     ------
     NoMaximumError
         With prior_sd=inf: some group of items never lost to, or never met, the others, or the
-        advantage cannot be told from the scores. With any prior: the advantage is to be estimated
-        and no comparison was won from one of the two positions. Decided before iterating.
+        advantage, or the strength of ties, cannot be told from the scores. With any prior: the
+        advantage is to be estimated and no comparison was won from one of the two positions, or the
+        strength and all comparisons are ties. Decided before iterating.
     ValueError
         An option out of its range, more than 2,000 items, first_advantage for comparisons without
         order.
@@ -118,6 +130,8 @@ def fit(
     ----------
     R. A. Bradley and M. E. Terry, Rank analysis of incomplete block designs, Biometrika 39 (1952).
     L. L. Thurstone, A law of comparative judgment, Psychological Review 34 (1927).
+    R. R. Davidson, On extending the Bradley-Terry model to accommodate ties, JASA 65 (1970).
+    P. V. Rao and L. L. Kupper, Ties in paired-comparison experiments, JASA 62 (1967).
     H. White, Maximum likelihood estimation of misspecified models, Econometrica 50 (1982).
 
     Examples
@@ -130,29 +144,43 @@ def fit(
     '1.0986 1.1547 0.7500'
     """
     # a little over 60 lines: each option and each field of the result has its own
-    _check_choices(link=link, ties=ties, on_trouble=on_trouble)
+    check_choice("fit", "link", link, tuple(dict.fromkeys(LINK_OF.values())))
+    check_choice("fit", "on_trouble", on_trouble, ("warn", "raise", "ignore"))
+    check_ties("fit", ties, link, TIES)
     _check_numbers(prior_sd, prior_mean, level, tol, max_iter)
     advantage = _check_comparisons(comparisons, first_advantage, ties)
+    tie = _check_strength(comparisons, ties, tie_strength)
     errors = _check_errors(comparisons, errors)
     mean = 0.0 if prior_sd == math.inf else float(prior_mean)
     held = _check_anchors(comparisons, anchors)
-    diagnostics = require_maximum(comparisons, ties, advantage is None, prior_sd, held)
+    diagnostics = require_maximum(
+        comparisons,
+        ties,
+        advantage=advantage is None,
+        strength=tie is None,
+        prior_sd=prior_sd,
+        anchors=held,
+    )
     less_mean = {item: score - mean for item, score in held.items()}
-    problem = make_problem(comparisons, link, ties, advantage, prior_sd, less_mean)
+    problem = make_problem(
+        comparisons,
+        link,
+        ties,
+        advantage=advantage,
+        tie=tie,
+        prior_sd=prior_sd,
+        anchors=less_mean,
+    )
     theta, n_iter, converged = newton(problem, problem.start(), mean, tol, max_iter)
     n, quantile = problem.n, normal_quantile(level)
-    value, gradient, curvature = problem.evaluate(theta)
-    v, variance = covariance(problem, theta, curvature, errors, ties, comparisons.rows)
+    terms, gradient = problem.evaluate(theta)
+    v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)
     scores, error = mean + theta[:n], np.sqrt(np.maximum(np.diag(v), 0.0))
-    more = [_not_converged(n_iter)]
+    more = [not_converged(n_iter)]
     if converged:
-        more = _prior_decides(comparisons.items, problem, theta, curvature, error, diagnostics)
-        more += _position_bias(comparisons, problem, theta)
-    diagnostics = _with_findings(diagnostics, more)
+        more = findings_of(comparisons, problem, theta, terms, error, diagnostics, ties)
+    diagnostics = with_findings(diagnostics, more)
     _report(diagnostics, on_trouble)
-    advantage_found = None if advantage == 0.0 else Estimate(problem.fixed, 0.0)
-    if advantage is None:
-        advantage_found = Estimate(float(theta[n]), math.sqrt(variance))
     rank, rank_low, rank_high = ranks(scores, v, quantile)
     games, wins, n_ties, win_rate = _tallies(comparisons, ties)
     return Fit(
@@ -173,8 +201,9 @@ def fit(
         prior_sd=float(prior_sd),
         prior_mean=mean,
         level=float(level),
-        log_likelihood=float(value.sum()),
-        first_advantage=advantage_found,
+        log_likelihood=float(terms.value.sum()),
+        first_advantage=_advantage(problem, theta, variances),
+        tie_strength=_strength(problem, theta, variances, comparisons),
         converged=converged,
         n_iter=n_iter,
         gradient_max=problem.gradient_max(gradient),
@@ -188,6 +217,27 @@ def fit(
     )
 
 
+def _advantage(problem: Problem, theta: Floats, variances: Floats) -> Estimate | None:
+    at = problem.at_advantage
+    if at is not None:
+        return Estimate(float(theta[at]), math.sqrt(variances[at - problem.n]))
+    return None if problem.advantage == 0.0 else Estimate(float(problem.advantage or 0.0), 0.0)
+
+
+def _strength(
+    problem: Problem, theta: Floats, variances: Floats, c: Comparisons
+) -> Estimate | None:
+    """Return nu, theta or eps; without a tie in the data the one without ties, its error NaN."""
+    model, at = problem.model, problem.at_tie
+    if model is None:
+        return None
+    if at is None:
+        error = 0.0 if c.ties.any() else math.nan
+        return Estimate(float(strength_of(model, problem.tie)), error)
+    error = float(strength_slope(model, theta[at])) * math.sqrt(variances[at - problem.n])
+    return Estimate(float(strength_of(model, theta[at])), error)
+
+
 def _tallies(c: Comparisons, ties: str) -> tuple[NDArray[Any], ...]:
     """Return games, wins, n_ties (of the dtype of the cells) and win_rate per item."""
     n = len(c.items)
@@ -197,139 +247,10 @@ def _tallies(c: Comparisons, ties: str) -> tuple[NDArray[Any], ...]:
 
     wins, n_ties = total(c.wins, c.losses), total(c.ties, c.ties)
     games = total(c.wins + c.losses + c.ties, c.wins + c.losses + c.ties)
-    part, whole = (wins + 0.5 * n_ties, games) if ties == "half" else (wins, games - n_ties)
+    part, whole = (wins, games - n_ties) if ties == "drop" else (wins + 0.5 * n_ties, games)
     rate = np.divide(part, whole, out=np.full(n, np.nan), where=whole > 0.0)
     kind = c.wins.dtype
     return games.astype(kind), wins.astype(kind), n_ties.astype(kind), rate
-
-
-def require_maximum(
-    c: Comparisons,
-    ties: str,
-    estimated: bool,
-    prior_sd: float,
-    anchors: Mapping[Hashable, float],
-) -> Diagnostics:
-    """Raise NoMaximumError where there is none; return the diagnostics, with a finding where only
-    the prior tells the advantage from the scores.
-    """
-    found = diagnose(c, ties=ties)
-    proper = math.isfinite(prior_sd)
-    winner, loser, place = win_edges(c, ties)
-    strong = found.strongly_connected
-    if anchors:  # all are one fixed point
-        node = np.arange(len(c.items))
-        held = np.array([item in anchors for item in c.items])
-        node[held] = np.argmax(held)
-        winner, loser = node[winner], node[loser]
-        label = strong_components(node.size, winner, loser)[node]
-        loose = label != label[np.argmax(held)]
-        strong = not loose.any()
-    if not proper and not strong:
-        reasons = "; ".join(finding.text for finding in found.findings if finding.structural)
-        if anchors:
-            names = listed(c.items[k] for k in np.flatnonzero(loose))
-            reasons = f"wins and losses do not tie {names} to the anchors"
-        raise NoMaximumError(
-            f"fit: prior_sd = inf, no unique maximum exists: {reasons} (give a finite prior_sd)"
-        )
-    if not estimated:
-        return found
-    for side, word in ((1, "first"), (-1, "second")):
-        if side not in place:  # no prior holds the advantage back
-            raise NoMaximumError(
-                f"fit: first_advantage = 'estimate', no maximum exists: the {word} item never won, "
-                f"in comparisons of {listed(c.items)} (give a number)"
-            )
-    if not strong:
-        return found
-    n = len(c.items)
-    up, down = rising_advantage(n, winner, loser, place), rising_advantage(n, winner, loser, -place)
-    move = up if up is not None else down
-    if move is None:
-        return found
-    moved = tuple(c.items[k] for k in np.flatnonzero(move < move.max()))
-    text = f"first_advantage can {'rise' if up is not None else 'fall'} without bound"
-    if up is not None and down is not None:
-        text = "first_advantage cannot be told from the scores"
-    text += f", together with a shift of {listed(moved)} against the rest"
-    if proper:
-        return _with_findings(found, [Finding("first_advantage", text, moved)])
-    raise NoMaximumError(
-        f"fit: prior_sd = inf, no unique maximum exists: {text} "
-        "(give a finite prior_sd, or first_advantage as a number)"
-    )
-
-
-def _prior_decides(
-    items: tuple[Hashable, ...],
-    problem: Problem,
-    theta: Floats,
-    curvature: Floats,
-    error: Floats,
-    found: Diagnostics,
-) -> list[Finding]:
-    """Return a finding on the scores that maximum likelihood puts more than half a standard error
-    elsewhere. Where it puts them nowhere, the other findings have said so.
-    """
-    structural = any(finding.structural for finding in found.findings)
-    if problem.precision == 0.0 or structural:
-        return []
-    flat = dataclasses.replace(problem, precision=0.0)
-    step, _ = solve(flat.deflated(curvature), flat.evaluate(theta)[1])
-    n, limit = problem.n, 0.5 * error
-    if (np.abs(step[:n]) <= 0.5 * limit).all():
-        return []
-    free, _, _ = newton(flat, theta, 0.0, 1e-6, 100)
-    names = tuple(items[k] for k in np.flatnonzero(np.abs(free - theta)[:n] > limit))
-    if not names:
-        return []
-    scores = "score" if len(names) == 1 else "scores"
-    text = (
-        f"the prior moves the {scores} of {listed(names)} by more than half a standard error "
-        "(a larger prior_sd leaves more to the data)"
-    )
-    return [Finding("prior_decides", text, names)]
-
-
-def _position_bias(c: Comparisons, problem: Problem, theta: Floats) -> list[Finding]:
-    """Return a finding where the first position wins too often, or too rarely, to be chance.
-
-    Score test of the advantage at the fitted scores: four standard errors, and at least 2 % from
-    even between equals. The size is what would be estimated.
-    """
-    if problem.estimated or not c.ordered or not (problem.wins + problem.losses).any():
-        return []
-    wider = dataclasses.replace(problem, estimated=True)
-    at = np.append(theta, problem.fixed)
-    _, gradient, curvature = wider.evaluate(at)
-    matrix = wider.deflated(curvature)
-    unit = np.zeros(at.size)
-    unit[-1] = 1.0
-    variance = float(solve(matrix, unit)[0][-1])
-    bias = variance * float(gradient[-1])
-    if not abs(bias) > 4.0 * math.sqrt(max(0.0, variance)):
-        return []
-    first, second = float(c.wins.sum()), float(c.losses.sum())
-    share = first / (first + second) if first + second else 0.5
-    text = f"the first position won {100 * share:.1f}% of {first + second:.10g} decided comparisons"
-    if 0.0 < share < 1.0:
-        best, _, converged = newton(wider, at, 0.0, 1e-6, 50)
-        total = float(best[-1]) if converged else problem.fixed + bias
-        even = float(probabilities(np.array([total]), problem.link)[0])
-        if converged and abs(even - 0.5) < 0.02 and problem.fixed == 0.0:
-            return []
-        text += f", and would win about {100 * even:.0f}% between equals"
-    return [Finding("position_bias", f"{text} (first_advantage='estimate' accounts for that)")]
-
-
-def _with_findings(found: Diagnostics, findings: list[Finding]) -> Diagnostics:
-    return dataclasses.replace(found, findings=(*found.findings, *findings))
-
-
-def _not_converged(n_iter: int) -> Finding:
-    text = f"not converged in {n_iter} Newton steps, the scores are not final (raise max_iter)"
-    return Finding("not_converged", text)
 
 
 def _report(diagnostics: Diagnostics, on_trouble: str) -> None:
@@ -345,9 +266,9 @@ def _check_comparisons(comparisons: Comparisons, first_advantage: Any, ties: str
     if not isinstance(comparisons, Comparisons):
         kind = type(comparisons).__name__
         cure = "make one with Comparisons.from_pairs"
-        raise TypeError(f"fit: comparisons is a {kind}, must be Comparisons ({cure})")
+        raise TypeError(f"fit: comparisons is a {kind}, it must be Comparisons ({cure})")
     if (n := len(comparisons.items)) > MAX_ITEMS:
-        raise ValueError(f"fit: comparisons has {n} items, must be at most {MAX_ITEMS}")
+        raise ValueError(f"fit: comparisons has {n} items, it must be at most {MAX_ITEMS}")
     if not comparisons.n_comparisons > 0:
         raise ValueError("fit: all weights of these comparisons are 0")
     if comparisons.soft and ties != "half":
@@ -357,7 +278,7 @@ def _check_comparisons(comparisons: Comparisons, first_advantage: Any, ties: str
     number = isinstance(first_advantage, numbers.Real) and not isinstance(first_advantage, bool)
     if not estimated and not (number and math.isfinite(first_advantage)):
         raise ValueError(
-            f"fit: first_advantage = {first_advantage!r}, must be a finite number or 'estimate'"
+            f"fit: first_advantage = {first_advantage!r}, it must be a finite number or 'estimate'"
         )
     if not comparisons.ordered and first_advantage != 0.0:
         raise ValueError(
@@ -367,13 +288,26 @@ def _check_comparisons(comparisons: Comparisons, first_advantage: Any, ties: str
     return None if estimated else float(first_advantage)
 
 
+def _check_strength(comparisons: Comparisons, ties: str, strength: Any) -> float | None:
+    """Return the fixed tie parameter, None where it is to be estimated."""
+    if isinstance(strength, str) and strength == "estimate":
+        if ties not in LINK_OF:
+            return 0.0
+        return None if comparisons.ties.any() else parameter("fit", ties, NO_TIES[ties])
+    if ties not in LINK_OF:
+        raise ValueError(f"fit: tie_strength = {strength!r}, ties = {ties!r} has none")
+    if strength == NO_TIES[ties] and comparisons.ties.any():
+        raise ValueError(f"fit: tie_strength = {strength!r} says that nothing ties, but some did")
+    return parameter("fit", ties, strength)
+
+
 def _check_errors(comparisons: Comparisons, errors: str | None) -> str:
     rows = comparisons.rows
     clusters = () if rows is None else rows.labels.get("clusters", ())
     if errors is None:
         return "cluster" if len(clusters) > 1 else "sandwich"
     if errors not in ("sandwich", "fisher", "cluster"):
-        raise ValueError(f"fit: errors = {errors!r}, must be sandwich or fisher or cluster")
+        raise ValueError(f"fit: errors = {errors!r}, it must be one of sandwich, fisher, cluster")
     if errors == "cluster" and len(clusters) < 2:
         raise ValueError(
             f"fit: errors = 'cluster', but these comparisons have {len(clusters)} clusters, at "
@@ -389,24 +323,14 @@ def _check_anchors(
         return {}
     if not isinstance(anchors, Mapping):
         kind = type(anchors).__name__
-        raise TypeError(f"fit: anchors is a {kind}, must be a mapping of item to score")
+        raise TypeError(f"fit: anchors is a {kind}, it must be a mapping of item to score")
     for item, score in anchors.items():
         if item not in comparisons.items:
             some = listed(comparisons.items)
             raise ValueError(f"fit: anchors has {item!r}, which is not among the items {some}")
         if not isinstance(score, numbers.Real) or not abs(float(score)) <= 1e6:
-            raise ValueError(f"fit: anchors[{item!r}] = {score!r}, must be from -1e6 to 1e6")
+            raise ValueError(f"fit: anchors[{item!r}] = {score!r}, it must be from -1e6 to 1e6")
     return {item: float(anchors[item]) for item in comparisons.items if item in anchors}
-
-
-def _check_choices(*, link: str, ties: str, on_trouble: str) -> None:
-    for name, value, allowed in (
-        ("link", link, ("logit", "probit")),
-        ("ties", ties, ("half", "drop")),
-        ("on_trouble", on_trouble, ("warn", "raise", "ignore")),
-    ):
-        if not isinstance(value, str) or value not in allowed:
-            raise ValueError(f"fit: {name} = {value!r}, must be {' or '.join(allowed)}")
 
 
 def _check_numbers(prior_sd: Any, prior_mean: Any, level: Any, tol: Any, max_iter: Any) -> None:
@@ -421,4 +345,4 @@ def _check_numbers(prior_sd: Any, prior_mean: Any, level: Any, tol: Any, max_ite
         number = isinstance(value, kind) and not isinstance(value, bool)
         inside = number and (low <= value <= high or (name == "prior_sd" and value == math.inf))
         if not inside:
-            raise ValueError(f"fit: {name} = {value!r}, must be {rule}")
+            raise ValueError(f"fit: {name} = {value!r}, it must be {rule}")

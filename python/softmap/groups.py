@@ -49,6 +49,7 @@ def fit_groups(
     *,
     link: str = "logit",
     ties: str = "half",
+    tie_strength: float | str = "estimate",
     first_advantage: float | str = 0.0,
     prior_sd: float = 10.0,
     prior_mean: float = 0.0,
@@ -65,7 +66,8 @@ def fit_groups(
     ----------
     comparisons : Comparisons
         Made with `groups`.
-    link, ties, first_advantage, prior_sd, prior_mean, anchors, level, errors, tol, max_iter
+    link, ties, tie_strength, first_advantage, prior_sd, prior_mean, anchors, level, errors, tol, \
+    max_iter
         As in `fit`. Anchors that a group does not compare are left out there.
     on_trouble : "warn", "raise" or "ignore", default "warn"
         One `DataWarning` for all groups with findings and all that failed.
@@ -104,6 +106,7 @@ def fit_groups(
                 part,
                 link=link,
                 ties=ties,
+                tie_strength=tie_strength,
                 first_advantage=first_advantage,
                 prior_sd=prior_sd,
                 prior_mean=prior_mean,

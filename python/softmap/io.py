@@ -119,12 +119,12 @@ def read_comparisons(
     """
     if not isinstance(path, (str, os.PathLike)) and not hasattr(path, "read"):
         raise TypeError(
-            f"{_WHERE}: path is a {type(path).__name__}, must be a path or an open text file"
+            f"{_WHERE}: path is a {type(path).__name__}, it must be a path or an open text file"
         )
     if on_bad_row not in ("raise", "skip"):
-        raise ValueError(f"{_WHERE}: on_bad_row = {on_bad_row!r}, must be raise or skip")
+        raise ValueError(f"{_WHERE}: on_bad_row = {on_bad_row!r}, it must be raise or skip")
     if format not in (None, "csv", "jsonl", "parquet"):
-        raise ValueError(f"{_WHERE}: format = {format!r}, must be csv, jsonl or parquet")
+        raise ValueError(f"{_WHERE}: format = {format!r}, it must be csv, jsonl or parquet")
     opened = not isinstance(path, str | os.PathLike)
     name = str(getattr(path, "name", "<file>")) if opened else os.fspath(path)  # type: ignore[arg-type]
     ending = name.rpartition(".")[2].lower()
@@ -207,7 +207,7 @@ def _read(where: str, source: Source, options: _Options, on_bad_row: str) -> Com
     if (options.left is None) != (options.right is None):
         raise ValueError(
             f"{where}: left = {options.left!r} and right = {options.right!r}, "
-            "must be given together"
+            "they must be given together"
         )
     table = outcome_table(where, options.labels)
     columns = _find_columns(where, source, options)
@@ -375,14 +375,16 @@ def _parse(row: Sequence[Any], columns: _Columns, table: dict[Hashable, float]) 
     if columns.weights is not None:
         weight = _number(row[columns.weights])
         if not 0.0 <= weight <= 1e15:
-            raise ValueError(f"weight = {row[columns.weights]!r}, must be a number from 0 to 1e15")
+            raise ValueError(
+                f"weight = {row[columns.weights]!r}, it must be a number from 0 to 1e15"
+            )
     group = "" if columns.groups is None else row[columns.groups]
     group = group if isinstance(group, list | tuple) else [group]
     covariates = []
     for name, k in columns.covariates.items():
         covariates.append(_number(row[k]))
         if not math.isfinite(covariates[-1]):
-            raise ValueError(f"{name} = {row[k]!r}, must be a finite number")
+            raise ValueError(f"{name} = {row[k]!r}, it must be a finite number")
     return _Parsed(
         left,
         right,
@@ -401,7 +403,7 @@ def _shares(
         counts = [_number(row[k]) for k in columns.counts]
         for k, count in zip(columns.counts, counts, strict=True):
             if not (0.0 <= count < 2.0**53 and count == int(count)):
-                raise ValueError(f"count = {row[k]!r}, must be a whole number, at least 0")
+                raise ValueError(f"count = {row[k]!r}, it must be a whole number, at least 0")
         wins, losses, ties = (*counts, 0.0)[:3]
         return wins, losses, ties
     if columns.outcome is None:
@@ -410,7 +412,7 @@ def _shares(
     if columns.soft:
         p = _number(word)
         if not 0.0 <= p <= 1.0:
-            raise ValueError(f"outcome = {word!r}, must be a probability from 0 to 1")
+            raise ValueError(f"outcome = {word!r}, it must be a probability from 0 to 1")
         return p, 1.0 - p, 0.0
     value = None
     if isinstance(word, Hashable):
@@ -429,7 +431,7 @@ def _label(value: Any, what: str) -> Hashable:
         raise ValueError(f"the {what} is empty")
     if isinstance(label, str | int | float):
         return label
-    raise ValueError(f"the {what} is {label!r}, must be text or a number")
+    raise ValueError(f"the {what} is {label!r}, it must be text or a number")
 
 
 def _number(value: Any) -> float:

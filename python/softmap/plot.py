@@ -19,9 +19,9 @@ KINDS = ("forest", "matrix", "calibration")
 def draw(fit: Fit, kind: str, ax: Any, most: int) -> Any:
     """`Fit.plot`."""
     if kind not in KINDS:
-        raise ValueError(f"Fit.plot: kind = {kind!r}, must be {' or '.join(KINDS)}")
+        raise ValueError(f"Fit.plot: kind = {kind!r}, it must be {' or '.join(KINDS)}")
     if not (isinstance(most, int) and most >= 1):
-        raise ValueError(f"Fit.plot: most = {most!r}, must be an integer from 1")
+        raise ValueError(f"Fit.plot: most = {most!r}, it must be an integer from 1")
     order = np.argsort(-fit.scores, kind="stable")[:most]
     if kind == "forest":
         return _forest(fit, ax, order)
@@ -113,16 +113,16 @@ def calibration(fit: Fit, bins: int = 10) -> tuple[Floats, Floats, Floats, Float
     """Return predicted and observed win rate of the favourite, the bounds of Wilson's interval, and
     the number of comparisons, in bins of about as many comparisons each.
     """
-    from softmap.result import normal_quantile, probabilities
+    from softmap.result import normal_quantile
 
     c = fit.comparisons
     if c is None:
         raise ValueError("Fit.plot: this fit has no comparisons, it came from JSON")
-    drawn = 0.5 * c.ties if fit.ties == "half" else 0.0
+    drawn = 0.0 if fit.ties == "drop" else 0.5 * c.ties
     wins, losses = c.wins + drawn, c.losses + drawn
     advantage = fit.first_advantage.value if fit.first_advantage is not None else 0.0
     d = (fit.scores[c.left] - fit.scores[c.right] + advantage) / fit.scale
-    p = probabilities(d, fit.link)
+    p = fit.expected_rates(d)
     won, total = np.where(p >= 0.5, wins, losses), wins + losses
     p = np.maximum(p, 1.0 - p)
     used = np.flatnonzero(total > 0.0)

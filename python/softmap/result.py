@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from softmap._columns import Floats, Ints
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, listed
 from softmap.errors import optional
+from softmap.outcomes import parameter
 
 if TYPE_CHECKING:
     from softmap.bootstrap import Bootstrap
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 # Chessplayers, 1978)
 _ELO = {"logit": 400.0 / math.log(10.0), "probit": 200.0 * math.sqrt(2.0)}
 _MODEL = {"logit": "Bradley-Terry", "probit": "Thurstone"}
+_TIES = {
+    "davidson": "ties by Davidson, nu",
+    "rao-kupper": "ties by Rao and Kupper, theta",
+    "threshold": "ties within a threshold, eps",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +50,18 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Contrast:
-    """The difference of two scores a - b, its error and interval, and P(a beats b)."""
+    """The difference of two scores a - b, its error and interval, and the probabilities that a
+    wins, ties and loses; `probability` is that of a win plus half that of a tie.
+    """
 
     difference: float
     standard_error: float
     low: float
     high: float
     probability: float
+    win: float
+    tie: float
+    loss: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -84,6 +95,9 @@ class Fit:
         Without the prior and without binomial constants.
     first_advantage : Estimate or None
         None where it was fixed at 0.
+    tie_strength : Estimate or None
+        nu, theta or eps of the tie model, None without one; not rescaled. Its error is 0 where it
+        was given, and NaN where nothing tied.
     converged : bool
     n_iter : int
         Newton steps.
@@ -125,6 +139,7 @@ class Fit:
     level: float
     log_likelihood: float
     first_advantage: Estimate | None
+    tie_strength: Estimate | None
     converged: bool
     n_iter: int
     gradient_max: float
@@ -175,6 +190,12 @@ class Fit:
             digits = decimals(np.array([error]))
             given = "given" if error == 0.0 else f"standard error {error:.{digits}f}"
             lines.append(f"advantage of the first position {value:.{digits}f} ({given})")
+        if self.tie_strength is not None:
+            value, error = dataclasses.astuple(self.tie_strength)
+            digits = decimals(np.array([error]))
+            given = "given" if error == 0.0 else f"standard error {error:.{digits}f}"
+            given = "no ties" if math.isnan(error) else given
+            lines.append(f"{_TIES[self.ties]} {value:.{digits}f} ({given})")
         lines += ["", *aligned(self.table(min_games))]
         if self.diagnostics.findings:
             lines += ["", *(f"! {sentence}" for sentence in self.diagnostics.sentences())]
@@ -204,12 +225,24 @@ class Fit:
         """
         difference = self.scores[self._index("probability", "a", a)]
         difference = difference - self.scores[self._index("probability", "b", b)]
-        return float(probabilities(difference / self.scale, self.link)[0])
+        return float(self.expected_rates(np.array([difference / self.scale]))[0])
 
     def probability_matrix(self) -> Floats:
         """Return (n, n): the probability that the row's item beats the column's, none first."""
         difference = (self.scores[:, None] - self.scores) / self.scale
-        return probabilities(difference.ravel(), self.link).reshape(difference.shape)
+        return self.expected_rates(difference.ravel()).reshape(difference.shape)
+
+    def expected_rates(self, difference: Floats) -> Floats:
+        """Return P(win) + P(tie) / 2 at differences of scores in units of the link."""
+        p = self._shares(difference)
+        return p.win + 0.5 * p.tie
+
+    def _shares(self, difference: Floats) -> Shares:
+        """Return win, loss and tie at differences in units of the link."""
+        if self.tie_strength is None:
+            return expected_shares(difference, self.link)
+        t = parameter("Fit", self.ties, self.tie_strength.value)
+        return expected_shares(difference, self.link, self.ties, t)
 
     def compare(self, a: Hashable, b: Hashable) -> Contrast:
         """Return score of `a` - score of `b`, its error, and the probability that `a` beats `b`.
@@ -221,8 +254,17 @@ class Fit:
         difference = float(self.scores[i] - self.scores[j])
         error = math.sqrt(max(0.0, float(v[i, i] + v[j, j] - 2.0 * v[i, j])))
         margin = normal_quantile(self.level) * error
+        p = self._shares(np.array([difference / self.scale]))
+        win, loss, tie = (float(x[0]) for x in p)
         return Contrast(
-            difference, error, difference - margin, difference + margin, self.probability(a, b)
+            difference,
+            error,
+            difference - margin,
+            difference + margin,
+            win + 0.5 * tie,
+            win,
+            tie,
+            loss,
         )
 
     def rescale(
@@ -246,9 +288,9 @@ class Fit:
             An unknown `to`, an anchor that is not an item, a center that is not finite.
         """
         if to != "elo":
-            raise ValueError(f"Fit.rescale: to = {to!r}, must be elo")
+            raise ValueError(f"Fit.rescale: to = {to!r}, it must be elo")
         if not math.isfinite(center):
-            raise ValueError(f"Fit.rescale: center = {center}, must be finite")
+            raise ValueError(f"Fit.rescale: center = {center}, it must be finite")
         factor = _ELO[self.link] / self.scale
         weight = self._reference(anchor)
         scores = center + factor * (self.scores - weight @ self.scores)
@@ -335,12 +377,15 @@ class Fit:
         fixed: float | None = 0.0
         if advantage is not None:
             fixed = None if advantage.standard_error > 0.0 else advantage.value / self.scale
+        tie = self.tie_strength
+        strength = tie.value if tie is not None and tie.standard_error == 0.0 else None
         scores = bootstrap.bootstrap(
             self.comparisons,
             self.prior_mean + (self.scores - self.scores.mean()) / self.scale,
             link=self.link,
             ties=self.ties,
             advantage=fixed,
+            tie_strength=strength,
             prior_sd=self.prior_sd,
             prior_mean=self.prior_mean,
             anchors=dict(self.anchors),
@@ -383,7 +428,7 @@ class Fit:
         library : "pandas" or "polars", default "pandas"
         """
         if library not in ("pandas", "polars"):
-            raise ValueError(f"Fit.to_frame: library = {library!r}, must be pandas or polars")
+            raise ValueError(f"Fit.to_frame: library = {library!r}, it must be pandas or polars")
         module = optional("Fit.to_frame", library, library)
         return module.DataFrame(self.columns(min_games))
 
@@ -427,12 +472,32 @@ def decimals(errors: Floats) -> int:
     return min(6, max(0, 1 - math.floor(math.log10(float(np.median(known))))))
 
 
-def probabilities(difference: ArrayLike, link: str) -> Floats:
-    """Return F(difference), as the exponential of its logarithm: right in both tails."""
+class Shares(NamedTuple):
+    """Probabilities of the three outcomes."""
+
+    win: Floats
+    loss: Floats
+    tie: Floats
+
+
+def expected_shares(
+    difference: ArrayLike, link: str, model: str | None = None, tie: float | None = None
+) -> Shares:
+    """Return the probabilities at these differences, as exponentials of their logarithms: right in
+    both tails. `model` and its parameter `tie` are those of the ties.
+    """
     d = np.array(difference, dtype=np.float64, ndmin=1)
-    value, slope, curvature = np.empty_like(d), np.empty_like(d), np.empty_like(d)
-    cpu().pair_terms(d, np.ones_like(d), np.zeros_like(d), link, value, slope, curvature)
-    return np.exp(value)
+    found = np.zeros((3, d.size))
+    for outcome in range(2 if model is None else 3):
+        counts = np.zeros((3, d.size))
+        counts[outcome] = 1.0
+        out = np.empty((6, d.size))
+        if model is None:
+            cpu().pair_terms(d, counts[0], counts[1], link, *out[:3])
+        else:
+            cpu().outcome_terms(d, counts, model, tie, out)
+        found[outcome] = np.exp(out[0])
+    return Shares(*found)
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

@@ -1,0 +1,103 @@
+"""English Premier League 2008-9 and 2012-13: facts, as in `football` of BradleyTerry2 in R.
+
+RESULTS[season][home]: a letter for each club in alphabetical order as the guest, W where the home
+side won, D for a draw, L. PUBLISHED[season]: scores by Davidson's model with a home advantage, by
+maximum likelihood over both seasons, which no match connects: differences within a season count.
+GenDavidson of BradleyTerry2 1.1-2 with gnm.
+"""
+
+RESULTS = {
+    "2008-9": {
+        "Ars": ".LWWLWDLDWWWWWWDDWDW",
+        "Ast": "D.WWLDDWDLWDWDDWLWDD",
+        "Blb": "LL.DLDWDLDDLWWWLWDDW",
+        "Bol": "LDD.LLLDLWWLWWWDWDWL",
+        "Che": "LWWW.DWDLWWDDWWWDWDW",
+        "Eve": "DLLWD.WWLDLDDLWWDWWW",
+        "Ful": "WWLWDL.LLWDWWWWDWWLW",
+        "Hul": "LLLLLDW.LWDLDDLLLDWL",
+        "Liv": "DWWWWDDD.WDWWWDWWWDW",
+        "Mid": "DDDLLLDWW.WLDDWDWLDD",
+        "MnC": "WWWWLLLWLW.LWWWWLWWW",
+        "MnU": "DWWWWWWWLWW.DWWWWWWW",
+        "New": "LWLWLDLLLWDL.DDDWWDD",
+        "Por": "LLWWLWDDLWWLL.WWWDLL",
+        "Sto": "WWWWLLDDDWWLDD.WWWLW",
+        "Sun": "DLDLLLWWLWLLWLW.DWLL",
+        "Tot": "DLWWWLDLWWWDWDWL.WWD",
+        "WBA": "LLDDLLWLLWWLLDLWW.WW",
+        "WHU": "LLWLLLWWLWWLWDWWLD.W",
+        "Wig": "LLWDLWDWDLWLWWDDWWL.",
+    },
+    "2012-13": {
+        "Ars": ".WLDDDLDWWWWWWDLWWWW",
+        "Ast": "D.LLDLLLLDWWLDWWLDWL",
+        "Che": "WW.WDDDLWWLWDWWWDWWW",
+        "Eve": "DDL.WDWWDDWWWWWDWWWW",
+        "Ful": "LWLD.LLLWWWLDWLLLWWD",
+        "Liv": "LLDDW.DLDWWWWDWWWLDW",
+        "MnC": "DWWDWD.LWLWWWWWWWWWW",
+        "MnU": "WWLWWWL.WWWWWWWWLWWW",
+        "New": "LDWLWLLL.WWLWWLLWWLW",
+        "Nor": "WLLWDLLWD.DWDWWDDWDW",
+        "QPR": "LDDDWLDLLD.DLLWLDLLD",
+        "Rea": "LLDWDDLLDDD.LDWDLWWL",
+        "Sou": "DWWDDWWLWDLW.DLDLLDL",
+        "Sto": "DLLDWWDLWWWWD.DWLDLD",
+        "Sun": "LLLWDDWLDDDWDD.DLLWW",
+        "Swa": "LDDLLDDDWLWDDWD.LWWW",
+        "Tot": "WWLDLWWDWDWWWDWW.DWL",
+        "WBA": "LDWWLWLDDWWWWLWWL.DL",
+        "WHU": "LWWLWLDDDWDWWDDWLW.W",
+        "Wig": "LDLDLLLLWWDWDDLLDLW.",
+    },
+}
+PUBLISHED = {
+    "2008-9": {
+        "Ars": 1.869888342,
+        "Ast": 1.201860174,
+        "Blb": -0.028439710,
+        "Bol": -0.117229305,
+        "Che": 2.524767149,
+        "Eve": 1.293254122,
+        "Ful": 0.669574020,
+        "Hul": -0.388621609,
+        "Liv": 2.901260434,
+        "Mid": -0.575236875,
+        "MnC": 0.321781320,
+        "MnU": 3.037218705,
+        "New": -0.388621609,
+        "Por": -0.028439710,
+        "Sto": 0.147419371,
+        "Sun": -0.388621609,
+        "Tot": 0.495545548,
+        "WBA": -0.670765713,
+        "WHU": 0.495545548,
+        "Wig": 0.147419371,
+    },
+    "2012-13": {
+        "Ars": 1.901469764,
+        "Ast": 0.034411163,
+        "Che": 2.001102520,
+        "Eve": 1.429088462,
+        "Ful": 0.122013734,
+        "Liv": 1.249038687,
+        "MnC": 2.207203096,
+        "MnU": 2.902869781,
+        "New": -0.053876619,
+        "Nor": 0.295641469,
+        "QPR": -0.903757266,
+        "Rea": -0.802232067,
+        "Sou": 0.122013734,
+        "Sto": 0.209051991,
+        "Sun": -0.053876619,
+        "Swa": 0.381893401,
+        "Tot": 1.803808541,
+        "WBA": 0.381893401,
+        "WHU": 0.295641469,
+        "Wig": -0.324166594,
+    },
+}
+HOME = 0.604115291
+LOG_NU = -0.046065293  # gnm's tie.max is log(nu / 2)
+MINUS_TWO_LOG_LIKELIHOOD = 1414.145283542
