@@ -594,6 +594,12 @@ def test_cupy_is_left_to_cupyx(monkeypatch):
     assert not softmap.supports(x, "level_scores")
 
 
+def test_cupy_array_without_cupyx_is_a_clear_error():
+    array = type("ndarray", (), {"__module__": "cupy", "shape": (2,), "ndim": 1})
+    with pytest.raises(softmap.BackendMissingError, match="softmax: needs cupyx; pip install cupy"):
+        softmap.softmax(array())
+
+
 # Frames
 
 

@@ -3,8 +3,8 @@
 // here blocks are aligned to huge pages, and given back blocks are kept for the next result of nearly the same size.
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdio>
-#include <cstdlib>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
@@ -78,6 +78,8 @@ class Blocks {
     return total;
   }
 
+  // Keeps at most `bytes` from now on; 0 turns the pool off.
+  void limit(std::size_t bytes) { cap_ = bytes; }
   bool enabled() const { return cap_ > 0; }
   void lock() { mutex_.lock(); }  // around fork(), so that the child finds the pool in order
   void unlock() { mutex_.unlock(); }
@@ -102,13 +104,8 @@ class Blocks {
     return raw + head;
   }
 
-  // SOFTMAP_POOL_BYTES, or the smaller of 512 MiB and an eighth of the memory that the control group allows.
-  static std::size_t initial_cap() {
-    if (const char* const text = std::getenv("SOFTMAP_POOL_BYTES")) {
-      char* end = nullptr;
-      const unsigned long long bytes = std::strtoull(text, &end, 10);
-      if (end != text && *end == '\0' && *text != '-') return bytes;
-    }
+  // The smaller of 512 MiB and an eighth of the memory that the control group allows.
+  static std::size_t default_cap() {
     std::size_t cap = std::size_t(512) << 20;
 #if defined(__linux__)
     if (std::FILE* const f = std::fopen("/sys/fs/cgroup/memory.max", "r")) {
@@ -124,7 +121,7 @@ class Blocks {
   std::vector<Block> free_;
   std::unordered_map<void*, std::size_t> used_;
   std::size_t free_bytes_ = 0;
-  const std::size_t cap_ = initial_cap();
+  std::atomic<std::size_t> cap_ = default_cap();
 };
 
 }  // namespace softmap

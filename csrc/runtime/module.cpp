@@ -5,14 +5,17 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <condition_variable>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <mutex>
+#include <limits>
 #include <new>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include "runtime/blocks.h"
+#include "runtime/pool.h"
 #include "runtime/runtime.h"
 
 namespace py = pybind11;
@@ -20,74 +23,31 @@ namespace py = pybind11;
 namespace softmap {
 namespace {
 
-struct Job {
-  void (*body)(void*, Index, int);
-  void* context;
-  Index n_chunks;
-  int n_threads;
-  std::atomic<Index> next{0};
-
-  void run(int slot) {
-    for (Index k = next++; k < n_chunks; k = next++) body(context, k, slot);
-  }
-};
-
-// A pool that never ends: its threads sleep between jobs and die with the process. One job at a time; a second caller
-// works alone instead of waiting.
-class Pool {
- public:
-  void run(Job& job) {
-    std::unique_lock turn(turn_, std::try_to_lock);
-    if (!turn.owns_lock()) return job.run(0);
-    {
-      std::lock_guard lock(state_);
-      while (n_workers_ < job.n_threads - 1 && start_worker()) ++n_workers_;
-      job_ = &job;
-      entered_ = 1;
-    }
-    wake_.notify_all();
-    job.run(0);
-    std::unique_lock lock(state_);
-    job_ = nullptr;  // whoever is not inside by now stays outside
-    idle_.wait(lock, [&] { return inside_ == 0; });
-  }
-
- private:
-  bool start_worker() noexcept try {
-    std::thread([this] { work(); }).detach();
-    return true;
-  } catch (...) {
-    return false;  // the system gives no more threads: the caller does the work
-  }
-
-  void work() {
-    std::unique_lock lock(state_);
-    for (;;) {
-      wake_.wait(lock, [&] { return job_ && entered_ < job_->n_threads; });
-      Job* const job = job_;
-      const int slot = entered_++;
-      ++inside_;
-      lock.unlock();
-      job->run(slot);
-      lock.lock();
-      if (--inside_ == 0) idle_.notify_all();
-    }
-  }
-
-  std::mutex turn_, state_;
-  std::condition_variable wake_, idle_;
-  Job* job_ = nullptr;
-  int n_workers_ = 0, entered_ = 0, inside_ = 0;
-};
-
 // Never destroyed: threads may still sleep in it at exit. A forked child has none of the threads, so it gets a new pool.
 std::atomic<Pool*> g_pool{new Pool};
-std::atomic<int> g_set_threads{0};
+constexpr int kMostThreads = 4095;
+// 0 where nobody asked for a number.
+std::atomic<int> g_set_threads{0}, g_environment_threads{0};
 
-int positive_int(const char* text) {
+// The environment variable as an integer of at least `least` and at most `most`; nothing where it is unset or empty.
+std::optional<long long> environment_number(const char* name, long long least, long long most, const char* rule) {
+  const char* const text = std::getenv(name);
+  if (!text || *text == '\0') return std::nullopt;
+  char* end = nullptr;
+  errno = 0;
+  const long long n = std::strtoll(text, &end, 10);
+  if (end == text || *end != '\0' || errno != 0 || n < least || n > most) {
+    throw py::value_error(std::string("softmap: ") + name + " = '" + text + "', it must be " + rule + " (or unset)");
+  }
+  return n;
+}
+
+// OpenMP's own variable: a list has a number for each level of nesting, of which the first counts; what is no number is ignored.
+int openmp_threads() {
+  const char* const text = std::getenv("OMP_NUM_THREADS");
   char* end = nullptr;
   const long n = text ? std::strtol(text, &end, 10) : 0;
-  return text && end != text && (*end == '\0' || *end == ',') && n > 0 && n < 4096 ? static_cast<int>(n) : 0;
+  return text && end != text && (*end == '\0' || *end == ',') && n > 0 && n <= kMostThreads ? static_cast<int>(n) : 0;
 }
 
 // Processors that this process may use: affinity, and the quota of the control group (version 2) rounded up.
@@ -108,16 +68,11 @@ int usable_cpus() {
   return n > 0 ? n : 1;
 }
 
-int initial_threads() {
-  if (const int n = positive_int(std::getenv("SOFTMAP_NUM_THREADS"))) return n;
-  if (const int n = positive_int(std::getenv("OMP_NUM_THREADS"))) return n;
-  return usable_cpus();
-}
-
 int default_threads() {
-  static const int initial = initial_threads();
-  const int set = g_set_threads.load(std::memory_order_relaxed);
-  return set > 0 ? set : initial;
+  if (const int set = g_set_threads.load(std::memory_order_relaxed)) return set;
+  if (const int asked = g_environment_threads.load(std::memory_order_relaxed)) return asked;
+  static const int all = usable_cpus();
+  return all;
 }
 
 void parallel(Index n_chunks, int n_threads, void (*body)(void*, Index, int), void* context) {
@@ -131,6 +86,16 @@ Blocks& blocks() {
   static Blocks* const pool = new Blocks;
   return *pool;
 }
+
+void read_environment() {
+  const std::string rule = "an integer between 1 and " + std::to_string(kMostThreads);
+  const auto threads = environment_number("SOFTMAP_NUM_THREADS", 1, kMostThreads, rule.c_str());
+  g_environment_threads = threads ? static_cast<int>(*threads) : openmp_threads();
+  constexpr long long kMost = std::numeric_limits<long long>::max();
+  const auto bytes = environment_number("SOFTMAP_POOL_BYTES", 0, kMost, "a number of bytes, 0 for no pool");
+  if (bytes) blocks().limit(static_cast<std::size_t>(*bytes));
+}
+
 void* acquire(std::size_t bytes) { return blocks().enabled() ? blocks().acquire(bytes) : nullptr; }
 void release(void* data) { blocks().release(data); }
 
@@ -161,6 +126,7 @@ PYBIND11_MODULE(_runtime, m, py::mod_gil_not_used()) {
                    g_pool.store(new (std::nothrow) Pool);
                  });
   m.attr("capsule") = py::capsule(&kRuntime, kRuntimeCapsule);
+  m.def("read_environment", &read_environment);
   m.def("supports", &supports, py::arg("isa"));
   m.def("num_threads", &default_threads);
   m.def("set_num_threads", [](int n) { g_set_threads = n; }, py::arg("n"));

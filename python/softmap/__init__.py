@@ -18,7 +18,7 @@ from softmap.io import read_comparisons
 from softmap.outcomes import OutcomeMatrices, outcome_matrices
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
-from softmap.runtime import info, release_memory, set_num_threads, supports, threads
+from softmap.runtime import info, preload, release_memory, set_num_threads, supports, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
 from softmap.softmax_statistics import (
     RowStatistics,
@@ -63,6 +63,7 @@ __all__ = [
     "partial_to_logsumexp",
     "preference",
     "preference_matrix",
+    "preload",
     "read_comparisons",
     "release_memory",
     "row_statistics",

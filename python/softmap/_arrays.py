@@ -4,7 +4,6 @@ A library is known by the modules of an array's type, so that none is ever impor
 """
 
 import functools
-import importlib
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from softmap.errors import optional
 
 Array = NDArray[Any]
 Axes = tuple[int, ...]
@@ -185,7 +186,7 @@ def by_its_library(function: str, x: Any, axes: Axes, temperature: Any, keepdims
         jax = sys.modules["jax"]
         module = jax.scipy.special if options else jax.nn
     else:
-        module = importlib.import_module("cupyx.scipy.special")
+        module = optional(function, "cupyx.scipy.special", "cupy-cuda13x")
     return getattr(module, function)(x / temperature, axis=axes, **options)
 
 

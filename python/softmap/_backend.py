@@ -43,12 +43,19 @@ def cpu(isa: str | None = None) -> ModuleType:
     return importlib.import_module(f"softmap._cpu_{choose(isa)}")
 
 
-choose()  # a wrong SOFTMAP_BACKEND shows at import, before any backend is loaded
+# Wrong values of environment variables show at import, before any backend is loaded.
+choose()
+_runtime.read_environment()
+
+
+def has_cuda() -> bool:
+    """Whether this installation has the CUDA backend."""
+    return importlib.util.find_spec("softmap._cuda") is not None
 
 
 def cuda(function: str, argument: str) -> ModuleType:
     """Return the CUDA module for `function`, called with `argument` on a GPU."""
-    if importlib.util.find_spec("softmap._cuda") is None:
+    if not has_cuda():
         raise BackendMissingError(
             f"{function}: {argument} is on a GPU and this installation has no CUDA backend; "
             f"install a CUDA build or pass a host array, e.g. cupy.asnumpy({argument})"

@@ -13,7 +13,7 @@ from softmap._check import as_array
 from softmap._version import __version__
 from softmap.errors import BackendMissingError
 
-__all__ = ["info", "release_memory", "set_num_threads", "supports", "threads"]
+__all__ = ["info", "preload", "release_memory", "set_num_threads", "supports", "threads"]
 
 
 def _check_count(function: str, n: object) -> int:
@@ -30,7 +30,9 @@ def set_num_threads(n: int | None) -> None:
 
     Stronger than this is the argument ``n_threads`` of a call; weaker, in this order, are the
     environment variables ``SOFTMAP_NUM_THREADS`` and ``OMP_NUM_THREADS`` and the number of
-    processors that this process may use. No result depends on it.
+    processors that this process may use. No result depends on it. The environment is read at
+    import, where a ``SOFTMAP_NUM_THREADS`` that is not an integer between 1 and 4095 is a
+    ValueError.
 
     Parameters
     ----------
@@ -89,7 +91,8 @@ def release_memory() -> int:
     Results of 1 MiB and more come from a pool of blocks, which keeps what is freed for the next
     result of nearly the same size: a fresh large array costs more in page faults than the softmax
     that fills it. The pool keeps at most ``SOFTMAP_POOL_BYTES`` (environment; 0 turns it off), by
-    default the smaller of 512 MiB and an eighth of the memory that the process may use.
+    default the smaller of 512 MiB and an eighth of the memory that the process may use. The
+    environment is read at import, where anything but a number of bytes is a ValueError.
 
     Returns
     -------
@@ -105,6 +108,30 @@ def release_memory() -> int:
     True
     """
     return _runtime.release_memory()
+
+
+def preload() -> None:
+    """Import the compiled modules now that calls would import when they first need them.
+
+    Before a server forks its workers, so that these share the modules' memory and the first call
+    of each is as fast as the next. No thread is started, no memory is taken for results and no
+    device is touched.
+
+    Raises
+    ------
+    ImportError
+        Where ``SOFTMAP_BACKEND`` names a backend that cannot run here.
+
+    Examples
+    --------
+    >>> import sys, softmap
+    >>> softmap.preload()
+    >>> f"softmap.{softmap.info()['backend']}" in sys.modules
+    True
+    """
+    _backend.cpu()
+    if _backend.has_cuda():
+        _backend.cuda("preload", "")
 
 
 def info() -> dict[str, Any]:
