@@ -62,6 +62,16 @@ class Case:
             return self.definition(z, terms, mp.fsum(weighted))
 
 
+def constant_row_reference(name, value, width):
+    """The exact result for a row that holds `value` `width` times."""
+    with mp.workdps(50):
+        return {
+            "softmax": lambda: mp.mpf(1) / width,
+            "log_softmax": lambda: -mp.log(width),
+            "logsumexp": lambda: mp.mpf(float(value)) + mp.log(width),
+        }[name]()
+
+
 HALF_ULP = dict.fromkeys(HALF_DTYPES, 0.51)
 CASES = {
     case.name: case
@@ -128,6 +138,10 @@ HARD_ROWS = {
          -26.42071319529401, -29.517725813734323, -24.866703781774774, -26.393901375944548],
     ],
 }  # fmt: skip
+
+# logsumexp alone, relative to the result itself, where the largest element is exactly 0: then the
+# result is log1p of the rest.
+LOGSUMEXP_OF_MAXIMUM_0_ULP = {"float32": 2, "float64": 2} | HALF_ULP
 
 
 @dataclass(frozen=True)
