@@ -67,6 +67,27 @@ def test_fit_options_reach_the_fit(run, games):
     assert (code, out) == (0, expected.summary() + "\n")
 
 
+def test_fit_with_a_tie_model(run):
+    many = FOOD + FOOD.partition("\n")[2] * 4
+    code, out, err = run("fit", "-", "--ties", "davidson", stdin=many)
+    assert (code, err) == (0, "")
+    assert "ties by Davidson, nu 0." in out
+    code, out, _ = run("fit", "-", "--ties=rao-kupper", "--format=json", stdin=many)
+    document = json.loads(out)
+    value, error = document["tie_strength"]
+    assert (code, document["ties"]) == (0, "rao-kupper")
+    assert value > 1.0 > error > 0.0
+    options = ("--ties=threshold", "--link=probit", "--tie-strength=0.5", "--format=json")
+    code, out, _ = run("fit", "-", *options, stdin=many)
+    assert json.loads(out)["tie_strength"] == [0.5, 0.0]
+    code, _, err = run("fit", "-", "--ties=threshold", stdin=many)
+    assert code == 2
+    assert "ties = 'threshold', it belongs to link='probit'" in err
+    code, _, err = run("fit", "-", "--ties=davidson", stdin="left,right,winner\na,b,tie\n")
+    assert code == 1
+    assert "nothing but ties" in err
+
+
 def test_fit_columns_and_labels(run):
     text = "x,y,verdict,w\na,b,A>B,1\nb,a,B>A=no,2\na,b,even,1\n"
     options = (

@@ -84,6 +84,9 @@ CALLS = {
     "partial_to_logsumexp": lambda make: softmap.partial_to_logsumexp(make(X), 1.0),
     "preference": lambda make: softmap.preference(make(X), 0.0),
     "preference_matrix": lambda make: softmap.preference_matrix(make(X)),
+    "outcome_matrices": lambda make: (
+        softmap.outcome_matrices(make(X), ties="davidson", tie_strength=1.0).tie
+    ),
     "log_likelihood": lambda make: softmap.log_likelihood(make(X), np.stack([WINS] * 3)),
     "fit_many": lambda make: softmap.fit_many(make(WINS), prior_sd=1.0).scores,
     "score_against_anchors": lambda make: (

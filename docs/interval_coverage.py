@@ -1,7 +1,7 @@
 """How often 95 % intervals contain the truth: prior_sd against the pairing of the comparisons.
 
-`python docs/coverage.py` repeats the study and writes docs/coverage.md and docs/coverage.svg (that
-needs matplotlib). Everything is seeded.
+`python docs/interval_coverage.py` repeats the study and writes the page and its picture, which
+needs matplotlib. Everything is seeded.
 """
 
 import sys
@@ -22,11 +22,11 @@ HEAD = """\
 {items} items with strengths from N(0, {spread:g}^2) in logits; hard outcomes by the Bradley-Terry
 model; `fit(prior_sd=..., errors="fisher")`, 95 % intervals of centred scores; the share that
 contains the truth, over all items of {repeats} data sets each (its own standard error is about
-{error:.1f} points). In brackets the median standard error. `python docs/coverage.py` repeats the
-study.
+{error:.1f} points). In brackets the median standard error. `python docs/interval_coverage.py`
+repeats the study.
 """
 TAIL = """
-![coverage](coverage.svg)
+![coverage](interval_coverage.svg)
 
 A prior narrower than the spread of the strengths pulls the scores together, and the intervals miss.
 Worst where opponents are matched by strength, as arenas do: there the distance of far items is a
@@ -99,7 +99,7 @@ def study(games=(300, 1000, 3000), repeats=200):
 
 
 def page(results, repeats):
-    """Return the text of docs/coverage.md."""
+    """Return the text of docs/interval_coverage.md."""
     games = sorted({number for _, number, _ in results})
     error = 100 * (0.05 * 0.95 / repeats / 4) ** 0.5  # as if four items of a data set were apart
     head = HEAD.format(items=N_ITEMS, spread=SPREAD, repeats=repeats, error=error)
@@ -156,5 +156,5 @@ if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = study(repeats=number)
-    (HERE / "coverage.md").write_text(page(found, number))
-    picture(found, HERE / "coverage.svg")
+    (HERE / "interval_coverage.md").write_text(page(found, number))
+    picture(found, HERE / "interval_coverage.svg")
