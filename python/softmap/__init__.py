@@ -6,7 +6,6 @@ maximum a posteriori scores (`fit_many`, `score_against_anchors`; `Comparisons` 
 labelled data).
 """
 
-from softmap._version import __version__
 from softmap.choices import ChoiceProbabilities, choice_probabilities
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, Finding, diagnose
@@ -73,3 +72,11 @@ __all__ = [
     "supports",
     "threads",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":  # reading the metadata takes longer than all other imports
+        from softmap._version import __version__
+
+        return __version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

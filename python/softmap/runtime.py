@@ -1,6 +1,5 @@
 """Threads, array libraries, and what this installation is made of."""
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 from softmap import _backend, _runtime
 from softmap._arrays import CUPY, DASK, JAX, TORCH, library_of
 from softmap._check import as_array
-from softmap._version import __version__
 from softmap.errors import BackendMissingError
 
 __all__ = ["info", "preload", "release_memory", "set_num_threads", "supports", "threads"]
@@ -155,6 +153,10 @@ def info() -> dict[str, Any]:
     >>> softmap.info()["backend"] in ("_cpu_base", "_cpu_avx2", "_cpu_avx512")
     True
     """
+    import platform  # here, as they take longer to import than softmap
+
+    from softmap._version import __version__
+
     return {
         "softmap": __version__,
         "numpy": np.__version__,
