@@ -1,0 +1,82 @@
+"""What the recipes share: arrays of any library come in, and go out as they came."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from softmap._arrays import Array, Library, common_library_of_peers
+from softmap._check import as_array, as_float_array, as_kernel_array, raise_shape
+
+__all__ = ["Array", "broadcast", "floats", "integers", "raise_shape", "recipe", "rows"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Reader = Callable[[str, str, Any], Array]
+
+# How an argument is read. Rows go to a primitive as they are, also halves; floats are float32 or
+# float64, ready for arithmetic.
+rows = as_kernel_array
+floats = as_float_array
+
+
+def integers(function: str, name: str, x: object) -> Array:
+    a = as_array(function, name, x)
+    if a.dtype.kind not in "biu":
+        raise TypeError(f"{function}: {name} has dtype {a.dtype}, it must be integer or bool")
+    return a
+
+
+def recipe(
+    **readers: Callable[[str, str, Any], Array],
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function of NumPy arrays one of arrays of any library.
+
+    `readers` says for each array argument how it is read; None stays None. NaN and infinite
+    results are values here, so that nothing warns.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            bound = signature.bind(*args, **kwargs)
+            given = {k: v for k, v in bound.arguments.items() if k in readers and v is not None}
+            library, like = common_library_of_peers(name, **given)
+            for key, value in given.items():
+                bound.arguments[key] = readers[key](name, key, value)
+            with np.errstate(all="ignore"):
+                result: Any = function(*bound.args, **bound.kwargs)
+            return _returned(result, library, like)  # type: ignore[no-any-return]
+
+        return call
+
+    return decorate
+
+
+def _returned(result: Any, library: Library, like: Any) -> Any:
+    """`result`, with the NumPy arrays in it as arrays of `library`."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        return library.from_numpy(result, like)
+    if isinstance(result, tuple):
+        return tuple(_returned(part, library, like) for part in result)
+    if dataclasses.is_dataclass(result) and not isinstance(result, type):
+        parts = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+        return dataclasses.replace(
+            result, **{k: _returned(part, library, like) for k, part in parts.items()}
+        )
+    return result
+
+
+def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:
+    """The arrays in one shape, or an error that names them."""
+    try:
+        return np.broadcast_arrays(*arrays.values())
+    except ValueError:
+        shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
+        raise ValueError(f"{function}: these shapes do not broadcast: {shapes}") from None

@@ -1,0 +1,117 @@
+"""The recipes of softmap.systems: each as a function of arrays, and the page that lists them."""
+
+import dataclasses
+import importlib.util
+import inspect
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from systems_cases import CASES
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = load(DOCS / "systems.py")
+FUNCTIONS = dict(GENERATOR.functions())
+RECIPES = {name: f for name, f in FUNCTIONS.items() if inspect.isfunction(f)}
+
+
+def test_page_of_systems_is_up_to_date():
+    assert (DOCS / "systems.md").read_text() == GENERATOR.page()  # else: python docs/systems.py
+
+
+def test_every_recipe_has_a_case():
+    assert set(CASES) == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_says_what_it_does(name):
+    text = inspect.getdoc(RECIPES[name])
+    for part in ("Parameters", "Returns", "Notes", "References", "Examples"):
+        assert re.search(rf"^{part}\n-+$", text, re.M), part
+    assert "\nChecked against: " in text
+    assert ">>>" in text
+    documented = set(re.findall(r"\w+", " ".join(re.findall(r"^(\w[\w, ]*) : ", text, re.M))))
+    for p in inspect.signature(RECIPES[name]).parameters.values():
+        assert p.name in documented
+        assert p.default is p.empty or p.kind == p.KEYWORD_ONLY
+
+
+@pytest.mark.parametrize("module", sorted({f.__module__ for f in RECIPES.values()}))
+def test_recipe_is_short(module):
+    source = Path(inspect.getfile(importlib.import_module(module))).read_text()
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        docstring = token.type == tokenize.STRING and token.string.startswith(('"""', 'r"""'))
+        if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING):
+            lines |= set() if docstring else set(range(token.start[0], token.end[0] + 1))
+    assert len(lines) <= 80
+
+
+def parts(result):
+    """The arrays of a result."""
+    if dataclasses.is_dataclass(result):
+        result = tuple(getattr(result, f.name) for f in dataclasses.fields(result))
+    if isinstance(result, tuple):
+        return [p for part in result if part is not None for p in parts(part)]
+    return [result]
+
+
+def in_library(value, make):
+    return make(value) if isinstance(value, np.ndarray) else value
+
+
+def check_library(name, make, kind):
+    """Arrays of a library in, arrays of that library out, of the same values."""
+    arguments, options = CASES[name]
+    want = parts(RECIPES[name](*arguments, **options))
+    moved = [in_library(a, make) for a in arguments]
+    assert any(isinstance(a, kind) for a in moved), "the case has no array"
+    options = {k: in_library(v, make) for k, v in options.items()}
+    for got, expected in zip(parts(RECIPES[name](*moved, **options)), want, strict=True):
+        assert isinstance(got, kind)
+        assert got.shape == np.shape(expected)
+        np.testing.assert_array_equal(np.from_dlpack(got), expected)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_takes_array_api_arrays(name):
+    strict = pytest.importorskip("array_api_strict")
+    check_library(name, strict.asarray, type(strict.asarray(0)))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_takes_torch_tensors(name):
+    torch = pytest.importorskip("torch")
+    check_library(name, lambda a: torch.from_numpy(a.copy()), torch.Tensor)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_keeps_float32_and_leaves_its_arguments(name):
+    def single(value):
+        is_double = isinstance(value, np.ndarray) and value.dtype == np.float64
+        return value.astype(np.float32) if is_double else value
+
+    arguments, options = CASES[name]
+    arguments = [single(a) for a in arguments]
+    options = {k: single(v) for k, v in options.items()}
+    for value in (*arguments, *options.values()):
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    want = parts(RECIPES[name](*CASES[name][0], **CASES[name][1]))
+    for got, expected in zip(parts(RECIPES[name](*arguments, **options)), want, strict=True):
+        assert got.dtype == (np.float32 if expected.dtype == np.float64 else expected.dtype)
+        np.testing.assert_allclose(got, expected, rtol=2e-4, atol=2e-5)
