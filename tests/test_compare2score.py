@@ -1,6 +1,8 @@
 """Compare2Score: levels, anchors, soft preferences, the score; and what the official code does."""
 
+import importlib.util
 from fractions import Fraction
+from pathlib import Path
 
 import mpmath
 import numpy as np
@@ -247,3 +249,52 @@ def test_official_optimiser_stops_before_the_maximum():
     for steps, want in [(50, [50.90, 53.88]), (100, [55.11, 55.36]), (2000, [exact, exact])]:
         got = [adam(table, steps, start) for start in starts]
         np.testing.assert_allclose(got, want, atol=0.005 if steps < 2000 else 1e-6)
+
+
+# The study of the documentation
+
+
+STUDY = Path(__file__).parents[1] / "docs" / "compare2score.py"
+
+
+@pytest.fixture(scope="module")
+def study():
+    spec = importlib.util.spec_from_file_location("docs_compare2score", STUDY)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_study_agrees_better_with_more_anchors(study):
+    mos, std = study.synthetic(120)
+    few, many = (
+        study.run("synthetic", mos, std, n, "logit", ["exact"], seconds=0)[0] for n in (4, 16)
+    )
+    assert 0.8 < few["SRCC"] < many["SRCC"] < 1
+    assert study.table([few, many]).count("\n") == 3
+
+
+def test_study_comparator_follows_the_labels(study, monkeypatch):
+    """Without an error, the most probable level of pairs well inside a level is their label."""
+    monkeypatch.setattr(study, "ERROR", 0.0)
+    mos, std = np.array([0.0, 1.5, -1.5, 3.5, -3.5]), np.full(5, np.sqrt(0.5))
+    logits = study.level_logits(mos, std, np.zeros(5, int), np.arange(5), np.random.default_rng())
+    np.testing.assert_allclose(np.exp(logits).sum(axis=-1), 1, rtol=1e-14)
+    want = compare2score.levels(0, std[0], mos, std)
+    assert logits.argmax(axis=-1).tolist() == want.tolist() == [2, 3, 1, 4, 0]
+
+
+def test_study_reads_opinions(study, data_folder):
+    mos, std = study.read(data_folder / "csiq_mos.json")
+    assert len(mos) == 165  # 7 of 172 have no deviation
+    assert (std > 0).all()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("link", ["logit", "probit"])
+def test_study_adam_approaches_the_maximum(study, link):
+    pytest.importorskip("torch")
+    rows = study.run("synthetic", *study.synthetic(40), 5, link, seconds=0)
+    worst = [row["worst"] for row in rows]
+    assert worst[0] > worst[1] > worst[2] == 0
+    assert worst[1] < 2
