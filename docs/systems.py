@@ -3,6 +3,7 @@
 python docs/systems.py
 """
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -38,7 +39,6 @@ def section(text, name):
 def row(name, function):
     """The cells of one function."""
     text = inspect.getdoc(function)
-    paragraphs = [" ".join(p.split()) for p in text.split("\n\n")]
     entries = {
         s: re.findall(r"^(\S.*) : (.*)$", section(text, s), re.M) for s in ("Parameters", "Returns")
     }
@@ -52,16 +52,20 @@ def row(name, function):
         for names, what in entries["Parameters"]
         if not optional.issuperset(names.split(", "))
     ]
+    result = inspect.signature(function).return_annotation
+    if dataclasses.is_dataclass(result):  # its arrays
+        fields = section(inspect.getdoc(result), "Attributes")
+        entries["Returns"] = re.findall(r"^(\S.*) : (.*)$", fields, re.M)
     outputs = [f"{n} {shape(what)}" for n, what in entries["Returns"]]
-    checked = next(p for p in paragraphs if p.startswith("Checked against: "))
+    checked = re.search(r"^Checked against: (.*?)(?=\n\n|\Z)", text, re.M | re.S)[1]
     paper = " ".join(section(text, "References").split()).removeprefix(".. [1] ")
     cells = (
         f"`{name}`",
-        paragraphs[0].rstrip("."),
+        " ".join(text.partition("\n\n")[0].split()).rstrip("."),
         ", ".join(" ".join(i.split()) for i in inputs),
         ", ".join(" ".join(o.split()) for o in outputs),
         paper.rstrip("."),
-        checked.removeprefix("Checked against: ").rstrip("."),
+        " ".join(checked.split()).rstrip("."),
     )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

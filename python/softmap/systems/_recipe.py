@@ -11,16 +11,38 @@ import numpy as np
 from softmap._arrays import Array, Library, common_library_of_peers
 from softmap._check import as_array, as_float_array, as_kernel_array, raise_shape
 
-__all__ = ["Array", "broadcast", "floats", "integers", "raise_shape", "recipe", "rows"]
+__all__ = [
+    "Array",
+    "broadcast",
+    "float_rows",
+    "floats",
+    "integers",
+    "raise_shape",
+    "recipe",
+    "rows",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Reader = Callable[[str, str, Any], Array]
 
-# How an argument is read. Rows go to a primitive as they are, also halves; floats are float32 or
+# How an argument is read: rows go to a primitive as they are, also halves; floats are float32 or
 # float64, ready for arithmetic.
-rows = as_kernel_array
 floats = as_float_array
+
+
+def rows(function: str, name: str, x: object) -> Array:
+    return _with_an_axis(function, name, as_kernel_array(function, name, x))
+
+
+def float_rows(function: str, name: str, x: object) -> Array:
+    return _with_an_axis(function, name, as_float_array(function, name, x))
+
+
+def _with_an_axis(function: str, name: str, a: Array) -> Array:
+    if a.ndim == 0:
+        raise_shape(function, name, a.shape, "it needs at least one axis")
+    return a
 
 
 def integers(function: str, name: str, x: object) -> Array:

@@ -1,0 +1,182 @@
+"""Adaptive inference-time compute: when to stop sampling answers, and which to drop."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from softmap.softmax_statistics import row_statistics
+from softmap.systems._recipe import float_rows, raise_shape, recipe, rows
+
+__all__ = ["BestOf", "best_of_n", "keep", "score", "temperature"]
+
+
+@recipe(logits=rows)
+def score(logits: Any, token: int) -> Any:
+    """Probability, in the whole vocabulary, of the token that says "no, I cannot do better".
+
+    Parameters
+    ----------
+    logits : array_like (..., V)
+        Logits of the token after the question whether another try would be better.
+    token : int
+        Column of "No".
+
+    Returns
+    -------
+    score : array (...)
+        The higher, the better the answer at hand.
+
+    Notes
+    -----
+    Against "Yes" alone it is ``softmap.systems.ptrue.p_true(logits, no, yes)``. As known, not
+    checked against the paper's text.
+
+    Checked against: the definition in 50 digits.
+
+    References
+    ----------
+    R. Manvi, A. Singh and S. Ermon, "Adaptive Inference-Time Compute: LLMs Can Predict if They Can
+    Do Better, Even Mid-Generation", 2024, arXiv:2410.02725.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from softmap.systems import adaptive_compute
+    >>> adaptive_compute.score(np.log([1.0, 1.0, 2.0]), 2).round(12)
+    np.float64(0.5)
+    """
+    return np.exp(row_statistics(logits, target=token).target_log_probability)
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """Result of :func:`best_of_n`.
+
+    Attributes
+    ----------
+    best : array (...) of int64
+        Index of the best answer among those drawn.
+    drawn : array (...) of int64
+        How many answers were drawn.
+    """
+
+    best: Any
+    drawn: Any
+
+
+@recipe(scores=float_rows)
+def best_of_n(scores: Any, *, threshold: float = np.inf) -> BestOf:
+    """The best of n answers, drawn one by one until one scores `threshold` or more.
+
+    Parameters
+    ----------
+    scores : array_like (..., n)
+        Scores of the answers, in the order in which they are drawn; NaN never wins.
+    threshold : float
+        When to stop; by default all are drawn.
+
+    Returns
+    -------
+    result : BestOf of (...) prompts
+        Of equal scores the first. `best` is -1 where all scores are NaN.
+
+    Notes
+    -----
+    As known, not checked against the paper's text.
+
+    Checked against: a plain loop.
+
+    References
+    ----------
+    R. Manvi, A. Singh and S. Ermon, arXiv:2410.02725.
+
+    Examples
+    --------
+    >>> from softmap.systems import adaptive_compute
+    >>> adaptive_compute.best_of_n([0.62, 0.91, 0.35, 0.95], threshold=0.9)
+    BestOf(best=np.int64(1), drawn=np.int64(2))
+    """
+    if not scores.shape[-1]:
+        raise_shape("adaptive_compute.best_of_n", "scores", scores.shape, "it needs an answer")
+    n = scores.shape[-1]
+    enough = scores >= threshold
+    drawn = np.where(enough.any(axis=-1), 1 + enough.argmax(axis=-1), n)
+    seen = (np.arange(n) < drawn[..., None]) & ~np.isnan(scores)
+    best = seen & (scores == np.where(seen, scores, -np.inf).max(axis=-1, keepdims=True))
+    return BestOf(np.where(seen.any(axis=-1), best.argmax(axis=-1), -1), drawn)
+
+
+@recipe(scores=float_rows)
+def keep(scores: Any, *, fraction: float) -> Any:
+    """Which unfinished answers go on: the best `fraction` of them, rounded up.
+
+    Parameters
+    ----------
+    scores : array_like (..., n)
+        Scores of n answers in the middle of their generation.
+    fraction : float
+        Above 0 and at most 1.
+
+    Returns
+    -------
+    mask : array (..., n) of bool
+        At least one goes on, and all that tie with the last one; NaN never does.
+
+    Notes
+    -----
+    As known, not checked against the paper's text.
+
+    Checked against: a plain loop.
+
+    References
+    ----------
+    R. Manvi, A. Singh and S. Ermon, arXiv:2410.02725.
+
+    Examples
+    --------
+    >>> from softmap.systems import adaptive_compute
+    >>> adaptive_compute.keep([0.2, 0.9, 0.5, 0.5], fraction=0.5)
+    array([False,  True,  True,  True])
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"adaptive_compute.keep: fraction = {fraction!r}, it must be in (0, 1]")
+    if not scores.shape[-1]:
+        raise_shape("adaptive_compute.keep", "scores", scores.shape, "it needs an answer")
+    n = scores.shape[-1]
+    ordered = np.sort(np.where(np.isnan(scores), -np.inf, scores), axis=-1)
+    return scores >= ordered[..., n - int(np.ceil(fraction * n)), None]
+
+
+def temperature(n: int) -> float:
+    """Temperature for the n-th answer: 1 - 2**-ceil(log2 n), so that the first one is greedy.
+
+    Parameters
+    ----------
+    n : int
+        Number of the answer, from 1.
+
+    Returns
+    -------
+    temperature : float (scalar)
+        From 0 to below 1.
+
+    Notes
+    -----
+    As known, with little confidence; not checked against the paper's text.
+
+    Checked against: the integers 1 to 1025.
+
+    References
+    ----------
+    R. Manvi, A. Singh and S. Ermon, arXiv:2410.02725.
+
+    Examples
+    --------
+    >>> from softmap.systems import adaptive_compute
+    >>> [adaptive_compute.temperature(n) for n in (1, 2, 3, 4, 5)]
+    [0.0, 0.5, 0.75, 0.75, 0.875]
+    """
+    if n < 1:
+        raise ValueError(f"adaptive_compute.temperature: n = {n}, it must be at least 1")
+    return 1.0 - 0.5 ** (n - 1).bit_length()

@@ -1,0 +1,285 @@
+"""Recipes that read statistics of rows, against the definitions in 50 digits and plain loops."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import mpmath
+import numpy as np
+import pytest
+
+from softmap.systems import data_diet, dexml, energy, nkd, specdec, text_tests, z_loss
+from systems_cases import close, mp
+
+INF, NAN = np.inf, np.nan
+ROWS = np.array([[9.5, 12.0, 13.25, 8.0, 4.75], [0.5, 0.25, -1.0, 3.0, 2.0], [1.0, 1.0, 1, 1, 1]])
+
+
+@pytest.fixture(autouse=True)
+def fifty_digits():
+    with mpmath.workdps(50):
+        yield
+
+
+def log_softmax(row, temperature=1):
+    """The definition; -inf is a mask."""
+    z = [mp(x) / temperature for x in row]
+    total = mpmath.log(mpmath.fsum(mpmath.exp(x) for x in z))
+    return [x - total for x in z]
+
+
+# Out of distribution
+
+
+def test_energy_and_msp(backend):
+    for t in (1, 0.5, 20):
+        want = [-mp(t) * mpmath.log(sum(mpmath.exp(mp(z) / mp(t)) for z in row)) for row in ROWS]
+        close(energy.energy(ROWS, temperature=t), want)
+        close(energy.energy(ROWS, temperature=[t] * 3), want)
+    close(energy.msp(ROWS), [mpmath.exp(max(log_softmax(row))) for row in ROWS])
+    got = energy.msp([[0, -INF], [-INF, -INF], [NAN, 0], [1e30, 0]])
+    np.testing.assert_array_equal(got, [1, NAN, NAN, 1])
+
+
+def test_abet_is_energy_without_the_factor(backend):
+    """The factor T turns the order of these two rows around: that is what AbeT takes away."""
+    cosines, t = [[0.8, 0.2], [0.8, 0.2]], [0.5, 0.1]
+    want = [
+        -mpmath.log(sum(mpmath.exp(mp(c) / mp(s)) for c in row))
+        for row, s in zip(cosines, t, strict=True)
+    ]
+    score, with_factor = energy.abet(cosines, t), energy.energy(cosines, temperature=t)
+    close(score, want)
+    close(with_factor, [mp(s) * w for s, w in zip(t, want, strict=True)])
+    assert score[0] > score[1]
+    assert with_factor[0] < with_factor[1]
+    assert np.isnan(energy.abet(cosines, [0.0, -1.0])).all()
+
+
+def test_abet_does_not_overflow():
+    """In float32 a plain sum of exponentials does, above 88."""
+    cosines, t = np.array([[1.0, 0.5]], np.float32), np.array([0.01], np.float32)
+    with np.errstate(over="ignore"):
+        assert np.log(np.exp(cosines / t[:, None]).sum(axis=1)) == INF
+    got = energy.abet(cosines, t)
+    assert got.dtype == np.float32
+    close(got, [-100], rtol=1e-6)
+
+
+# Training examples
+
+
+def test_el2n_is_the_length_of_the_error(backend):
+    rows = np.array([*ROWS, [40.0, 0, 0, 0, -INF]])
+    for target in range(5):
+        want = []
+        for row in rows:
+            p = [mpmath.exp(x) for x in log_softmax(row)]
+            want.append(mpmath.sqrt(sum((x - (k == target)) ** 2 for k, x in enumerate(p))))
+        close(data_diet.el2n(rows, target), want)
+    runs = data_diet.el2n(np.stack([rows, 2 * rows]), [0, 1, 2, 3])
+    assert runs.shape == (2, 4)
+    close(runs[1], data_diet.el2n(2 * rows, [0, 1, 2, 3]))
+
+
+def test_el2n_of_a_learned_example_keeps_its_digits():
+    """softmax - onehot has none left where p rounds to 1."""
+    got = data_diet.el2n([40.0, 0.0], 0)
+    p = mpmath.exp(mp(-40)) / (1 + mpmath.exp(mp(-40)))
+    close(got, p * mpmath.sqrt(2))
+    half = data_diet.el2n(np.array([[4.0, 0.0, 1.0]], np.float16), [0])
+    assert half.dtype == np.float32
+    close(half, data_diet.el2n([[4.0, 0.0, 1.0]], [0]), rtol=1e-6)
+    assert np.isnan(data_diet.el2n(ROWS, [-1, 5, -100])).all()
+    with pytest.raises(TypeError, match=r"data_diet.el2n: target has dtype float64, it must be"):
+        data_diet.el2n(ROWS, [0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="these shapes do not broadcast"):
+        data_diet.el2n(ROWS, [0, 1])
+
+
+def test_dynamics_over_checkpoints(backend):
+    logits = np.random.default_rng(0).normal(0, 2, (6, 3, 4))
+    logits[2, 1] = 0.5  # a tie counts as found
+    target = [3, 0, 1]
+    r = data_diet.dynamics(logits, target)
+    for i, y in enumerate(target):
+        p = [mpmath.exp(log_softmax(logits[e, i])[y]) for e in range(6)]
+        mean = sum(p) / 6
+        close(r.confidence[i], mean)
+        close(r.variability[i], mpmath.sqrt(sum((x - mean) ** 2 for x in p) / 6))
+        assert r.correctness[i] == sum(logits[e, i, y] == max(logits[e, i]) for e in range(6)) / 6
+    correctness = data_diet.dynamics(logits, [3, -1, 1]).correctness
+    assert np.isnan(correctness).tolist() == [False, True, False]
+
+
+# Losses
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 0), (0.5, 2), (30, -1)])
+def test_z_loss(a, b):
+    for row, target in itertools.product([[1.0, -0.5, 2.0, 0.0], [3.0, 3.0, 3.0, -90.0]], range(4)):
+        mean = sum(map(mp, row)) / 4
+        z = (mp(row[target]) - mean) / mpmath.sqrt(sum((mp(x) - mean) ** 2 for x in row) / 4)
+        got = z_loss.loss(row, target, a=a, b=b)
+        close(got, mpmath.log(1 + mpmath.exp(a * (b - z))) / a)
+        close(z_loss.loss([10 * x - 7 for x in row], target, a=a, b=b), got, rtol=1e-12)
+
+
+def test_z_loss_without_a_scale_is_nan():
+    assert np.isnan(z_loss.loss([[2.0, 2.0], [1.0, NAN]], 0)).all()
+    assert np.isnan(z_loss.loss([1.0, 2.0], [-1, 2])).all()
+
+
+@pytest.mark.parametrize(("gamma", "temperature"), [(1.5, 1), (1.0, 4)])
+def test_nkd(backend, gamma, temperature):
+    student, teacher = ROWS, ROWS[[1, 0, 1]]
+    got = nkd.loss(student, teacher, [2, 0, 4], gamma=gamma, temperature=temperature)
+    for row, y in enumerate([2, 0, 4]):
+        s, t = log_softmax(student[row])[y], mpmath.exp(log_softmax(teacher[row])[y])
+        others = [k for k in range(5) if k != y]
+        u = log_softmax(teacher[row][others], temperature)
+        v = log_softmax(student[row][others], temperature)
+        second = sum(mpmath.exp(x) * z for x, z in zip(u, v, strict=True))
+        close(got[row], -t * s - mp(gamma) * temperature**2 * second)
+    assert np.isnan(nkd.loss(student, teacher, [5, -1, 7])).all()
+    masked = nkd.loss([0.0, 0.0, -INF], [0.0, 0.0, -INF], 0)
+    assert masked == pytest.approx(math.log(2) / 2)
+
+
+# Texts
+
+
+LOGITS = np.random.default_rng(5).normal(0, 2, (2, 4, 6))
+WORDS = np.array([[0, 5, 3, -100], [2, -1, -1, -1]])
+
+
+def test_text_statistics(backend):
+    r = text_tests.statistics(LOGITS, WORDS)
+    for i in range(2):
+        log_p, entropy, rank = [], [], []
+        for z, word in zip(LOGITS[i], WORDS[i], strict=True):
+            if word >= 0:
+                row = log_softmax(z)
+                log_p.append(row[word])
+                entropy.append(-sum(mpmath.exp(x) * x for x in row))
+                rank.append(mpmath.log(1 + sum(x > z[word] for x in z)))
+        n = len(log_p)
+        close(r.log_likelihood[i], sum(log_p) / n)
+        close(r.entropy[i], sum(entropy) / n)
+        close(r.statistic[i], (sum(log_p) + sum(entropy)) / n, rtol=1e-12)
+        close(r.ratio[i], sum(log_p) / sum(entropy))
+        close(r.log_rank[i], sum(rank) / n, atol=1e-15)
+
+
+def test_text_without_tokens_is_nan():
+    r = text_tests.statistics(LOGITS, np.full((2, 4), -100))
+    assert np.isnan(r.statistic).all()
+    nowhere = np.zeros((2, 4), bool)
+    assert np.isnan(text_tests.cross_entropy_rate(LOGITS, LOGITS, mask=nowhere)).all()
+    r = text_tests.statistics(np.zeros((1, 3)), [7])  # no such word
+    assert np.isnan(r.log_likelihood)
+    assert r.entropy == pytest.approx(math.log(3))
+
+
+def test_cross_entropy_rate(backend):
+    a, b = LOGITS[0], LOGITS[1].copy()
+    b[1, 2:] = -INF
+    mask = [True, True, False, True]
+    terms = []
+    for za, zb in zip(a[mask], b[mask], strict=True):
+        p = [mpmath.exp(x) for x in log_softmax(zb)]
+        terms.append(-sum(x * y for x, y in zip(p, log_softmax(za), strict=True)))
+    close(text_tests.cross_entropy_rate(a, b, mask=mask), sum(terms) / 3)
+    own = text_tests.cross_entropy_rate(a, a)
+    close(own, text_tests.statistics(a, [0] * 4).entropy)
+    assert text_tests.cross_entropy_rate(b, a) == INF  # may write what the other cannot
+
+
+def test_answer_by_perplexity(backend):
+    """Lengths differ: the sum of logarithms would choose another option."""
+    logits = np.random.default_rng(6).normal(0, 1, (50, 3, 4, 6))
+    words = np.tile([[0, 1, 2, 3], [4, -1, -1, -1], [-1, -1, -1, -1]], (50, 1, 1))
+    r = text_tests.answer(logits, words)
+    by_sum = []
+    for i in range(50):
+        means, sums = [], []
+        for k in range(2):
+            terms = [-log_softmax(logits[i, k, t])[w] for t, w in enumerate(words[i, k]) if w >= 0]
+            means.append(sum(terms) / len(terms))
+            sums.append(sum(terms))
+        close(r.loss[i, :2], means)
+        assert r.choice[i] == (means[1] < means[0])
+        by_sum.append(int(sums[1] < sums[0]))
+    assert np.isnan(r.loss[:, 2]).all()
+    assert r.choice.tolist() != by_sum
+    assert text_tests.answer(np.zeros((2, 1, 3)), [[0], [1]]).choice == 0  # a tie
+    assert text_tests.answer(np.zeros((2, 1, 3)), [[-1], [-1]]).choice == -1
+    with pytest.raises(ValueError, match=r"tokens has shape \(1,\), it must be"):
+        text_tests.answer(np.zeros((1, 3)), [0])
+
+
+# Drafts
+
+
+def test_draft_length_is_where_the_loop_stops():
+    p = np.random.default_rng(7).uniform(0.5, 1, (200, 6))
+    p[0], p[1, 2] = 1.0, NAN
+    for threshold in (0.3, 0.7, 0.95):
+        want = []
+        for row in p:
+            product, k = 1.0, 0
+            while k < 6:
+                product *= row[k]
+                if 1 - product > threshold:
+                    break
+                k += 1
+            want.append(k)
+        assert specdec.draft_length(p, threshold=threshold).tolist() == want
+    assert specdec.draft_length([0.95, 0.9, 0.85, 0.9], threshold=0.3) == 3
+
+
+def test_acceptance_draws_from_the_target():
+    """q a + (1 - rate) residual = p, in rational numbers."""
+    p = [Fraction(k, 16) for k in (8, 5, 3, 0, 0)]
+    q = [Fraction(k, 16) for k in (4, 2, 6, 4, 0)]
+    r = specdec.acceptance([float(x) for x in p], [float(x) for x in q])
+    accept = [min(Fraction(1), x / y) if y else Fraction(1) for x, y in zip(p, q, strict=True)]
+    close(r.probability, [float(x) for x in accept], rtol=1e-15)
+    assert r.rate == sum(min(x, y) for x, y in zip(p, q, strict=True))
+    total = sum(max(x - y, 0) for x, y in zip(p, q, strict=True))
+    close(r.residual, [float(max(x - y, 0) / total) for x, y in zip(p, q, strict=True)], rtol=1e-15)
+    close(
+        r.probability * np.array(q, float) + (1 - r.rate) * r.residual, np.array(p, float),
+        rtol=1e-15,
+    )  # fmt: skip
+    same = specdec.acceptance([0.25, 0.75], [0.25, 0.75])
+    assert (same.rate, same.residual.tolist()) == (1, [0.25, 0.75])
+
+
+# Labels
+
+
+@pytest.mark.parametrize("temperature", [1, 0.05])
+def test_decoupled_softmax(backend, temperature):
+    scores = np.array([[4.0, 1.0, 3.0, -2.0, 0.0], [0.5, 0.5, 0.5, 0.25, -1.0]])
+    positives = np.array([[1, 0, 1, 0, 0], [0, 1, 1, 0, 1]], bool)
+    r = dexml.decoupled_softmax(scores, positives, temperature=temperature)
+    for row in range(2):
+        e = [mpmath.exp(mp(s) / mp(temperature)) for s in scores[row]]
+        rest = mpmath.fsum(x for x, right in zip(e, positives[row], strict=True) if not right)
+        own = [mpmath.log(e[k] / (e[k] + rest)) for k in np.flatnonzero(positives[row])]
+        close(r.log_probabilities[row][positives[row]], own)
+        assert np.isnan(r.log_probabilities[row][~positives[row]]).all()
+        close(r.loss[row], -sum(own) / len(own))
+
+
+def test_decoupled_softmax_masks_by_more_than_100():
+    """Official code adds -100 to the positives; one 150 above the negatives leaks in there."""
+    scores, positives = np.array([150.0, 0.0, 0.0]), np.array([True, False, True])
+    r = dexml.decoupled_softmax(scores, positives, temperature=1)
+    close(r.log_probabilities[2], -math.log(2))
+    leaky = scores - 100 * positives
+    official = scores[2] - np.logaddexp(np.logaddexp.reduce(leaky), scores[2])
+    assert official < -49
+    none = dexml.decoupled_softmax([[1.0, 2.0], [1.0, 2.0]], [[False, False], [True, True]])
+    np.testing.assert_array_equal(none.loss, [NAN, 0])
