@@ -7,7 +7,8 @@ import pytest
 
 import softmap
 from conftest import RUNNABLE
-from ops import pairwise, softmax
+from ops import pairwise
+from ops import softmax as softmax_cases
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -20,7 +21,7 @@ def read_table(page):
     return [dict(zip(heading, row, strict=True)) for row in rows]
 
 
-@pytest.mark.parametrize("family", [softmax, pairwise])
+@pytest.mark.parametrize("family", [softmax_cases, pairwise])
 def test_accuracy_page_has_every_case_at_its_bound(family):
     rows = {(row["function"], row["dtype"]): row for row in read_table("accuracy.md")}
     for case in family.CASES.values():
@@ -29,6 +30,17 @@ def test_accuracy_page_has_every_case_at_its_bound(family):
             row = rows[name, dtype]
             assert float(row["bound"]) == bound, f"run docs/accuracy.py: {name} {dtype}"
             assert all(row[isa] for isa in RUNNABLE)
+
+
+@pytest.mark.parametrize(
+    ("function", "case"),
+    [("level_scores", softmax_cases.LEVELS), ("row_statistics", softmax_cases.STATISTICS)],
+)
+def test_accuracy_page_has_every_part_at_its_bound(function, case):
+    rows = {(row["function"], row["dtype"]): row for row in read_table("accuracy.md")}
+    for part, bounds in case.ulp.items():
+        for dtype, bound in bounds.items():
+            assert float(rows[f"{function}.{part}", dtype]["bound"]) == bound
 
 
 def test_accuracy_page_keeps_the_bounds():

@@ -7,32 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmap
+from ops.softmax import DTYPES, HALF_DTYPES, STATISTICS, get_dtype
+from ulp import check_ulp
 
 INF, NAN = np.inf, np.nan
-DTYPES = [np.float32, np.float64]
-# Relative error allowed, in units of the dtype's epsilon: a few roundings, and for sums over
-# weights of both signs those of the terms.
-BOUND = 6
-
-
-def definition(row, target, weights):
-    """The statistics of one row by their definitions, with 400 digits."""
-    with mp.workdps(400):
-        z = [mp.mpf(float(v)) for v in row]
-        e = [mp.exp(v) if mp.isfinite(v) else mp.mpf(0) for v in z]
-        total = mp.fsum(e)
-        p = [v / total for v in e]
-        mean = mp.fsum(a * mp.mpf(float(w)) for a, w in zip(p, weights, strict=True))
-        return {
-            "logsumexp": mp.log(total),
-            "entropy": mp.fsum(-a * mp.log(a) for a in p if a > 0),
-            "maximum": max(z),
-            "target_log_probability": z[target] - mp.log(total),
-            "expectation": mean,
-            "variance": mp.fsum(
-                a * (mp.mpf(float(w)) - mean) ** 2 for a, w in zip(p, weights, strict=True)
-            ),
-        }
 
 
 def rows_of(kind, dtype, width):
@@ -48,21 +26,61 @@ def rows_of(kind, dtype, width):
     return x.astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("width", [1, 2, 5, 17, 130])
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF_DTYPES])
+@pytest.mark.parametrize("width", [1, 2, 5, 17, 130, 300])
 @pytest.mark.parametrize("kind", ["ordinary", "offset", "confident", "masked", "constant"])
-def test_row_statistics_agree_with_the_definition(backend, kind, width, dtype):
-    x = rows_of(kind, dtype, width)
-    weights = np.linspace(1, 5, width).astype(dtype)
+def test_row_statistics_accuracy(backend, kind, width, dtype):
+    x = rows_of(kind, get_dtype(dtype), width)
+    computed = "float32" if dtype in HALF_DTYPES else dtype
+    weights = np.linspace(1, 5, width).astype(computed)
     r = softmap.row_statistics(x, target=0, weights=weights)
-    epsilon = np.finfo(dtype).eps
     for k, row in enumerate(x):
-        for name, exact in definition(row, 0, weights).items():
-            # an expectation is rounded, and its square is all that is left of a variance of 0
-            floor = {"logsumexp": 1.0, "variance": 25 * epsilon}.get(name, 0.0)
-            allowed = BOUND * epsilon * max(abs(exact), floor) + mp.mpf("1e-300")
-            assert abs(mp.mpf(float(getattr(r, name)[k])) - exact) <= allowed, name
+        for part, exact in STATISTICS.reference(row, 0, weights, computed).items():
+            actual = getattr(r, part)[k]
+            assert actual.dtype == computed
+            check_ulp(
+                f"row_statistics.{part}", actual, exact, computed, STATISTICS.ulp[part][computed],
+                floor=STATISTICS.floor(part, weights, computed), backend=backend,
+                hint=f"{kind} {width} {dtype}",
+            )  # fmt: skip
         assert r.target_rank[k] == 1 + (row > row[0]).sum()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [100_000, 1 << 20])
+def test_row_statistics_accuracy_of_long_rows(backend, n, dtype):
+    """Elements of 61 kinds, so that the exact sums are short ones; weights of 3 kinds."""
+    values = np.linspace(-40, 3, 61).astype(dtype)
+    kind = np.random.default_rng(n).integers(0, 61, n)
+    weights = (np.arange(n) % 3 + 1).astype(dtype)
+    counts = np.zeros((61, 3), int)
+    np.add.at(counts, (kind, np.arange(n) % 3), 1)
+    r = softmap.row_statistics(values[kind], weights=weights)
+    with mp.workdps(60):
+        e = [mp.exp(mp.mpf(float(v))) for v in values]
+        each = [[int(c) * t for c in row] for row, t in zip(counts, e, strict=True)]
+        total = mp.fsum(map(mp.fsum, each))
+        lse = mp.log(total)
+        entropy = mp.fsum(
+            mp.fsum(t) / total * (lse - mp.mpf(float(v))) for t, v in zip(each, values, strict=True)
+        )
+        share = [mp.fsum(t[j] for t in each) / total for j in range(3)]
+        mean = mp.fsum((j + 1) * share[j] for j in range(3))
+        variance = mp.fsum(share[j] * (j + 1 - mean) ** 2 for j in range(3))
+    exact = {"logsumexp": lse, "entropy": entropy, "expectation": mean, "variance": variance}
+    for part, reference in exact.items():
+        bound = STATISTICS.ulp[part][dtype]
+        what = f"row_statistics.{part}, long"
+        check_ulp(what, getattr(r, part), reference, dtype, bound, backend=backend, hint=n)
+    for n_threads in (1, 2, 3):
+        again = softmap.row_statistics(values[kind], weights=weights, n_threads=n_threads)
+        assert (again.entropy, again.variance) == (r.entropy, r.variance)
+
+
+def test_rank_is_exact_beyond_the_integers_of_float32(backend):
+    x = np.ones((1 << 24) + 4, np.float32)
+    x[5] = 0
+    assert softmap.row_statistics(x, target=5).target_rank == (1 << 24) + 4
 
 
 def test_rank_compares_the_logits_themselves(backend):
@@ -153,6 +171,15 @@ def test_partial_is_exact_where_the_sum_is(backend, dtype):
     m, e = softmap.logsumexp_partial(np.zeros((3, 5000), dtype), axis=1)
     np.testing.assert_array_equal(m * 2.0**e, 5000.0)
     assert m.dtype == e.dtype == np.float64
+
+
+def test_partial_of_a_long_row_does_not_depend_on_the_number_of_threads(backend):
+    x = np.random.default_rng(4).normal(0, 9, 300_000).astype(np.float32)
+    want = softmap.logsumexp_partial(x, n_threads=1)
+    for n_threads in (2, 3):
+        assert softmap.logsumexp_partial(x, n_threads=n_threads) == want
+    exact = softmap.logsumexp(x.astype(np.float64))
+    np.testing.assert_allclose(softmap.partial_to_logsumexp(*want), exact, rtol=4e-16)
 
 
 def test_partial_specials(backend):

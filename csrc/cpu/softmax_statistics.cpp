@@ -5,41 +5,82 @@
 namespace softmap::cpu {
 namespace {
 
-// A running sum; low carries what rounding took from m, so that the length of a row does not show.
+// A running sum. A few terms are added as they are; then fold() adds what they came to, and low carries what rounding took, so
+// that the length of a row does not show.
 template <class V>
 struct Sum {
-  V m{typename core::lane<V>::Scalar(0)}, low{typename core::lane<V>::Scalar(0)};
-  void operator+=(V value) {
+  V fresh{typename core::lane<V>::Scalar(0)}, m = fresh, low = fresh;
+  void operator+=(V value) { fresh = fresh + value; }
+  void fold() {
     V rounding;
-    m = core::two_sum(m, value, rounding);
+    m = core::two_sum(m, fresh, rounding);
     low = low + rounding;
+    fresh = V(typename core::lane<V>::Scalar(0));
   }
 };
 
 template <class T>
-T total_of(const Sum<Lanes<T>>& sum) {
+T total_of(const Sum<Lanes<T>>& sum, int n_lanes) {
   T m[Lanes<T>::size], low[Lanes<T>::size];
   sum.m.store(m);
   sum.low.store(low);
   Sum<T> total;
-  for (int k = 0; k < Lanes<T>::size; ++k) {
+  for (int k = 0; k < n_lanes; ++k) {
     total += m[k];
+    total.fold();
     total.low += low[k];
   }
   return total.m + total.low;
 }
 
-// body(x, d, p, first, count) over a row: d = z minus its maximum and p = exp(d), as lanes; x is -inf beyond the row's end.
-template <class S, class Shift, class Body>
-void each_exp(const Row<S>& row, const Shift& shifted, const Body& body) {
-  using T = Compute<S>;
+// z minus its maximum at temperature 1, without the division.
+template <class T>
+struct Undivided {
+  T maximum;
+  template <class V>
+  V operator()(V x, V& low) const {
+    return core::two_sum(x, V(-maximum), low);
+  }
+};
+
+// sums[j] of one segment of a row: terms(x, d, p, first, count, sums) adds the terms of some columns, with d = z minus its
+// maximum and p = exp(d) as lanes; x is -inf beyond the end. Left to itself, the compiler calls a function for each exponential.
+template <int n_sums, class S, class Shift, class Terms, class T = Compute<S>>
+__attribute__((flatten)) void sum_terms(const S* x_row, Index first, Index last, const Shift& shifted, const Terms& terms,
+                                        T* totals) {
   using L = Lanes<T>;
-  for (Index i = 0; i < row.n; i += L::size) {
-    const int count = row.n - i < L::size ? static_cast<int>(row.n - i) : L::size;
-    const L x = count == L::size ? load(row.x + i) : load(row.x + i, count, -kInf<T>);
+  Sum<L> sums[n_sums];
+  int pending = 0;
+  for (Index i = first; i < last; i += L::size) {
+    const int count = last - i < L::size ? static_cast<int>(last - i) : L::size;
+    const L x = count == L::size ? load(x_row + i) : load(x_row + i, count, -kInf<T>);
     L d;
     const auto p = exp_of(x, shifted, d);
-    body(x, d, scale2(p.m, p.e), i, count);
+    terms(x, d, scale2(p.m, p.e), i, count, sums);
+    if (++pending < 16) continue;
+    for (auto& sum : sums) sum.fold();
+    pending = 0;
+  }
+  const int n_lanes = last - first < L::size ? static_cast<int>(last - first) : L::size;
+  for (int j = 0; j < n_sums; ++j) {
+    sums[j].fold();
+    totals[j] = total_of(sums[j], n_lanes);
+  }
+}
+
+// The same of a whole row. Segments of a long one are summed apart, by several threads, and added in order.
+template <int n_sums, class S, class Shift, class Terms, class T = Compute<S>>
+void sum_row(const Row<S>& row, const Shift& shifted, const Terms& terms, double (&totals)[n_sums]) {
+  T parts[Row<S>::kMostSegments + 1][n_sums];
+  row.each_segment([&](Index k, Index first, Index last) { sum_terms<n_sums>(row.x, first, last, shifted, terms, parts[k]); });
+  const Index n_parts = (row.n + row.segment() - 1) / row.segment();
+  for (int j = 0; j < n_sums; ++j) {
+    Sum<double> total;
+    for (Index k = 0; k < n_parts; ++k) {
+      total += static_cast<double>(parts[k][j]);
+      total.fold();
+    }
+    totals[j] = total.m + total.low;
   }
 }
 
@@ -57,41 +98,63 @@ void statistics_row(const Row<S>& row, T temperature, const T* weights, Index ta
     out.maximum[i] = total.sum.m != total.sum.m ? kNaN<T> : shifted.offset();
     T ignored;
     const T x_target = has_target ? core::to_compute(row.x[target]) : kNaN<T>, d_target = shifted(x_target, ignored);
+    const auto sum = [&](const auto& terms, auto& totals) {
+      if (temperature == T(1)) return sum_row(row, Undivided<T>{shifted.offset()}, terms, totals);
+      sum_row(row, shifted, terms, totals);
+    };
 
-    Sum<L> mass, surprise, first, above;
-    each_exp(row, shifted, [&](L x, L d, L p, Index at, int count) {
-      mass += p;
-      surprise += select(p == L(T(0)), L(T(0)), p * -d);
-      above += select(x > L(x_target), L(T(1)), L(T(0)));
-      if (weights) first += select(p == L(T(0)), p, p * load(weights + at, count, T(0)));
-    });
-    const T whole = total_of(mass), expectation = weights ? total_of(first) / whole : kNaN<T>;
-    out.entropy[i] = excess + total_of(surprise) / whole;
+    double sums[4];  // of p, p |d|, columns above the target, p w
+    sum(
+        [&](L x, L d, L p, Index at, int count, Sum<L>(&s)[4]) {
+          s[0] += p;
+          s[1] += select(p == L(T(0)), p, p * -d);
+          if (has_target) s[2] += select(x > L(x_target), L(T(1)), L(T(0)));
+          if (weights) s[3] += select(p == L(T(0)), p, p * load(weights + at, count, T(0)));
+        },
+        sums);
+    const T expectation = static_cast<T>(sums[3] / sums[0]);
+    out.entropy[i] = static_cast<T>(static_cast<double>(excess) + sums[1] / sums[0]);
     out.target_log_probability[i] = d_target - excess;
-    out.target_rank[i] = has_target && defined ? static_cast<std::int64_t>(total_of(above)) + 1 : 0;
+    out.target_rank[i] = has_target && defined ? static_cast<std::int64_t>(sums[2]) + 1 : 0;
     if (!weights) return;
-    Sum<L> second;
-    each_exp(row, shifted, [&](L, L, L p, Index at, int count) {
-      const L w = load(weights + at, count, T(0)) - L(expectation);
-      second += select(p == L(T(0)), p, p * (w * w));
-    });
+    double squares[1];
+    sum(
+        [&](L, L, L p, Index at, int count, Sum<L>(&s)[1]) {
+          const L w = load(weights + at, count, T(0)) - L(expectation);
+          s[0] += select(p == L(T(0)), p, p * (w * w));
+        },
+        squares);
     out.expectation[i] = defined ? expectation : kNaN<T>;
-    out.variance[i] = defined ? total_of(second) / whole : kNaN<T>;
+    out.variance[i] = defined ? static_cast<T>(squares[0] / sums[0]) : kNaN<T>;
   });
 }
 
-constexpr Index kPartialBlock = 4096;
-
-// Sum of exp(x) over one piece of a row as m 2^e with m in [1, 2), in double whatever the storage; 0 is (0, -inf).
+// Sum of exp(x) in double, whatever the storage.
 template <class S>
-void partial_row(const Row<S>& row, double* buffer, double& m, double& e) {
+Total<double> sum_in_double(const S* x, Index n) {
+  constexpr Index kBlock = 2048;
+  double block[kBlock];
   Total<double> total{core::empty_sum<double>(), -kInf<double>};
-  for (Index first = 0; first < row.n; first += kPartialBlock) {
-    const Index n = row.n - first < kPartialBlock ? row.n - first : kPartialBlock;
-    for (Index k = 0; k < n; ++k) buffer[k] = static_cast<double>(core::to_compute(row.x[first + k]));
-    const auto part = sum_segment(static_cast<const double*>(buffer), n, Plain{}, false);
+  for (Index first = 0; first < n; first += kBlock) {
+    const Index count = n - first < kBlock ? n - first : kBlock;
+    for (Index k = 0; k < count; ++k) block[k] = static_cast<double>(core::to_compute(x[first + k]));
+    const auto part = sum_segment(static_cast<const double*>(block), count, Plain{}, false);
     total.sum = core::add(total.sum, part.sum);
     total.maximum = core::max(part.maximum, total.maximum);
+  }
+  return total;
+}
+
+// Sum of exp(x) over one piece of a row as m 2^e with m in [1, 2); 0 is (0, -inf).
+template <class S>
+void partial_row(const Row<S>& row, double& m, double& e) {
+  Total<double> parts[Row<S>::kMostSegments + 1];
+  row.each_segment([&](Index k, Index first, Index last) { parts[k] = sum_in_double(row.x + first, last - first); });
+  Total<double> total{core::empty_sum<double>(), -kInf<double>};
+  const Index n_parts = (row.n + row.segment() - 1) / row.segment();
+  for (Index k = 0; k < n_parts; ++k) {
+    total.sum = core::add(total.sum, parts[k].sum);
+    total.maximum = core::max(parts[k].maximum, total.maximum);
   }
   const double sum = total.sum.m + total.sum.low, outside = special(total);
   const double k = core::exponent(sum);
@@ -119,11 +182,8 @@ void row_statistics(const Rows<const S>& x, PerRow<Compute<S>> temperature, PerR
 
 template <class S>
 void logsumexp_partial(const Rows<const S>& x, double* m, double* e, const Exec& exec) {
-  const int slots = row_slots(x, x.along.size(), exec);
-  const Scratch<S> buffer(slots, x.along.contiguous() ? 0 : x.along.size());
-  const Scratch<double> block(slots, kPartialBlock);
-  each_row(x, x.along.size(), exec, buffer,
-           [&](const Row<S>& row, Index i, int slot) { partial_row(row, block[slot], m[i], e[i]); });
+  const Scratch<S> buffer(row_slots(x, x.along.size(), exec), x.along.contiguous() ? 0 : x.along.size());
+  each_row(x, x.along.size(), exec, buffer, [&](const Row<S>& row, Index i, int) { partial_row(row, m[i], e[i]); });
 }
 
 #define SOFTMAP_INSTANTIATE(S)                                                                                    \

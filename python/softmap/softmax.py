@@ -337,7 +337,8 @@ def level_scores(
     temperature : float or array_like (...)
         Divides the logits; a number or one for each row.
     mass : bool
-        Also return how much probability the whole row gives the closed set.
+        Also return how much probability the whole row gives the closed set. The row is then read
+        once, as by :func:`logsumexp`; otherwise only the columns of the closed set are.
     out : array (...), optional
         Where the scores go.
     n_threads : int, optional

@@ -68,8 +68,10 @@ def row_statistics(
 ) -> RowStatistics:
     """Log-sum-exp, entropy, maximum and more of p = softmax(x / temperature), row by row.
 
-    Nothing of the size of `x` is allocated: the first read of a row is that of
-    :func:`softmap.logsumexp`, the second, which finds the row in the cache, sums up the rest.
+    Nothing of the size of `x` is allocated. A row is read twice, the second time from the cache:
+    the first read is that of :func:`softmap.logsumexp`, and the terms of the second are relative to
+    the maximum that it has found, so that neither cancels. A variance needs a third read, with the
+    expectation known.
 
     Parameters
     ----------

@@ -180,6 +180,49 @@ LEVELS = LevelCase(
     }
 )
 
+
+@dataclass(frozen=True)
+class StatisticsCase:
+    """Bounds of row_statistics, for each part of its result."""
+
+    ulp: dict[str, dict[str, float]]
+
+    def floor(self, part, weights, dtype):
+        """logsumexp crosses zero; a variance is of weights that differ by their own rounding."""
+        eps = float(np.finfo(dtype).eps)
+        floors = {"logsumexp": 1.0, "variance": eps * float(np.max(np.abs(weights))) ** 2}
+        return floors.get(part, 0.0)
+
+    def reference(self, row, target, weights, dtype):
+        """Exact statistics of a row of finite numbers and -inf, the target being finite."""
+        with mp.workdps(DIGITS[np.dtype(dtype).name]):
+            z = [mp.mpf(float(v)) for v in row]
+            e = [mp.exp(v) if mp.isfinite(v) else mp.mpf(0) for v in z]
+            total = mp.fsum(e)
+            p = [v / total for v in e]
+            w = [mp.mpf(float(v)) for v in weights]
+            mean = mp.fsum(a * b for a, b in zip(p, w, strict=True))
+            return {
+                "logsumexp": mp.log(total),
+                "entropy": mp.fsum(-a * mp.log(a) for a in p if a > 0),
+                "maximum": max(z),
+                "target_log_probability": z[target] - mp.log(total),
+                "expectation": mean,
+                "variance": mp.fsum(a * (b - mean) ** 2 for a, b in zip(p, w, strict=True)),
+            }
+
+
+STATISTICS = StatisticsCase(
+    ulp={
+        "logsumexp": {"float32": 2, "float64": 2},
+        "entropy": {"float32": 4, "float64": 4},
+        "maximum": {"float32": 0, "float64": 0},
+        "target_log_probability": {"float32": 4, "float64": 4},
+        "expectation": {"float32": 4, "float64": 4},
+        "variance": {"float32": 6, "float64": 6},
+    }
+)
+
 # Shapes for the benchmarks, reduced along the last axis.
 SIZES = {
     "five logits": (5,),
