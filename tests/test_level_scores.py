@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmap
-from ops.softmax import DTYPES, LEVELS, make_row
+from ops.softmax import DTYPES, HALF_DTYPES, LEVELS, make_row
 from ulp import check_ulp
 
 PARTS = ("score", "variance", "probabilities", "mass")
@@ -65,6 +65,26 @@ def test_level_scores_accuracy(backend, domain, dtype):
             check_ulp(
                 f"level_scores.{part}", actual, reference[part], dtype, bound, backend=backend,
                 floor=LEVELS.floor(part, levels, dtype), hint=f"{domain} {width} {groups}",
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF_DTYPES])
+def test_level_scores_accuracy_with_a_temperature_a_row(backend, dtype):
+    """The exact function of x / T, rounded once to what is computed in."""
+    x = np.stack([make_row("ordinary", 40, dtype, seed) for seed in range(12)])
+    computed = "float32" if dtype in HALF_DTYPES else dtype
+    t = (10 ** np.random.default_rng(2).uniform(-1, 2, len(x))).astype(computed)
+    groups, levels = [[3], [0, 17, 39], [8, 9]], [1, 2, 5]
+    result = softmap.level_scores(x, groups, levels, temperature=t, mass=True)
+    for k, z in enumerate(x.astype(computed) / t[:, None]):
+        reference = LEVELS.reference(z, groups, levels, computed)
+        for part in PARTS:
+            actual = getattr(result, part)[k]
+            assert actual.dtype == computed
+            check_ulp(
+                f"level_scores.{part}", actual, reference[part], computed,
+                LEVELS.ulp[part][computed], floor=LEVELS.floor(part, levels, computed),
+                backend=backend, hint=f"{dtype} T = {t[k]}",
             )  # fmt: skip
 
 

@@ -109,7 +109,10 @@ def results(n_threads):
     f = softmap.fit_many(wins, prior_sd=1.0, n_threads=n_threads)
     return [softmap.softmax(x, axis=1, n_threads=n_threads), r.entropy, s.mass, f.scores,
             softmap.log_softmax(x, axis=0, n_threads=n_threads),  # a copy of each row
-            softmap.logsumexp(x, n_threads=n_threads)]  # threads share one row
+            # threads share one row
+            softmap.logsumexp(x, n_threads=n_threads),
+            softmap.row_statistics(x.ravel(), n_threads=n_threads).entropy,
+            *softmap.logsumexp_partial(x.ravel(), n_threads=n_threads)]
 
 want = results(1)
 same = lambda got: all(map(np.array_equal, got, want))
