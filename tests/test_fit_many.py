@@ -138,6 +138,34 @@ def test_fit_many_tail():
     assert cases.distance(np.array([[0, 1e12], [0, 0]]), won.scores, sd=1.0) < 1e-14
 
 
+@links
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 8, 9])
+def test_fit_many_around_ordinary_weights(n, link):
+    """Where weights grow against the precisions, the plain way is left in time."""
+    tables = cases.random_tables(36, n, seed=n) + 0.01
+    sd = np.repeat(2.0 ** np.linspace(-4, 11, 36)[:, None], n, axis=1)
+    tables[::2] *= np.random.default_rng(n).uniform(0, 1, size=tables[::2].shape) ** 8
+    fit = fit_many(tables, prior_sd=sd, link=link)
+    assert (fit.status == Status.OK).all()
+    for k in range(0, 36, 3):
+        far = cases.distance(tables[k], fit.scores[k], sd=sd[k], link=link, digits=40)
+        assert far < 2e-10
+
+
+@links
+def test_score_of_many_is_within_its_bound(link):
+    """Every item of a sample of many is as near to the optimum as the docstring says."""
+    p = np.random.default_rng(5).random((2000, 5)) ** 3
+    p[::7] = np.round(p[::7])
+    result = score_against_anchors(p, cases.ANCHORS, link=link)
+    assert (result.status == Status.OK).all()
+    for k in range(0, 2000, 67):
+        wins = np.zeros((6, 6))
+        wins[:5, :5], wins[5, :5], wins[:5, 5] = cases.ANCHORS, p[k], 1 - p[k]
+        exact = cases.solve(wins, sd=1.0, link=link, digits=50)
+        np.testing.assert_allclose(result.score[k], exact[5], rtol=0, atol=2e-10)
+
+
 def test_fit_many_scaling_weights_changes_no_bit():
     tables = cases.random_tables(9, 6, seed=9) + 0.5
     plain = fit_many(tables, prior_sd=np.inf)

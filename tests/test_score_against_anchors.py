@@ -41,9 +41,11 @@ def test_score_against_anchors_is_the_joint_fit(link):
     p = preferences(19, 5)
     fit = fit_many(joint_tables(p, cases.ANCHORS), prior_sd=0.7, link=link, standard_errors=True)
     result = score_against_anchors(p, cases.ANCHORS, prior_sd=0.7, link=link, standard_errors=True)
-    assert (result.score == fit.scores[:, 5]).all()
-    assert (result.anchor_scores == fit.scores[:, :5]).all()
-    np.testing.assert_allclose(result.standard_error, fit.standard_errors[:, 5], rtol=1e-13)
+    np.testing.assert_allclose(result.score, fit.scores[:, 5], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.anchor_scores, fit.scores[:, :5], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.standard_error, fit.standard_errors[:, 5], rtol=1e-9)
+    plain = score_against_anchors(p, cases.ANCHORS, prior_sd=0.7, link=link)
+    np.testing.assert_allclose(plain.score, fit.scores[:, 5], rtol=0, atol=1e-9)
     others = fit.scores[:, :5]
     outside = np.where(
         fit.scores[:, 5] > others.max(1), 1, np.where(fit.scores[:, 5] < others.min(1), -1, 0)
@@ -63,7 +65,7 @@ def test_score_against_anchors_rescaled_errors(link):
     assert np.isnan(result.standard_error[~inside]).all()
     scores = np.column_stack([raw.anchor_scores, raw.score])
     low, high = scores.min(1), scores.max(1)
-    np.testing.assert_allclose(result.score, 10 + 50 * (raw.score - low) / (high - low), rtol=1e-13)
+    np.testing.assert_allclose(result.score, 10 + 50 * (raw.score - low) / (high - low), rtol=1e-9)
     for k in np.flatnonzero(inside):
         c = cases.covariance(
             joint_tables(p[k : k + 1], cases.ANCHORS)[0], scores[k], sd=1.0, link=link
@@ -109,12 +111,36 @@ def test_score_against_anchors_saturates():
 def test_score_against_anchors_bad_rows():
     p = preferences(6, 5)
     good = score_against_anchors(p, cases.ANCHORS, standard_errors=True)
-    p[1], p[3, 2], p[4, 0] = np.nan, 1.5, np.nan
+    p[1], p[3, 2], p[4, 0] = np.nan, 1.5, -0.5
     result = score_against_anchors(p, cases.ANCHORS, standard_errors=True)
     assert result.status.tolist() == [0, Status.MISSING, 0, Status.BAD_INPUT, Status.BAD_INPUT, 0]
     for a in (result.score, result.standard_error, result.anchor_scores[:, 0]):
         assert np.isnan(a).tolist() == [False, True, False, True, True, False]
     assert (result.score[[0, 2, 5]] == good.score[[0, 2, 5]]).all()
+
+
+@links
+@pytest.mark.parametrize("m", [2, 5, 9])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_score_against_anchors_some_missing(m, fixed, link):
+    """NaN leaves the pair out, as if the anchor had not been compared."""
+    anchors = cases.random_tables(1, m, seed=m)[0]
+    p = preferences(12, m, seed=m)
+    p[np.random.default_rng(m).random(p.shape) < 0.4] = np.nan
+    p[3], p[4, 1:] = np.nan, np.nan
+    options = {"prior_sd": 1.5, "link": link}
+    result = score_against_anchors(p, anchors, anchors_fixed=fixed, **options)
+    tables = joint_tables(p, anchors)
+    missing = np.isnan(p).all(axis=1)
+    assert (result.status == np.where(missing, Status.MISSING, Status.OK)).all()
+    assert np.isnan(result.score[missing]).all()
+    alone = fit_many(anchors, **options).scores
+    for k in np.flatnonzero(~missing):
+        sd = np.r_[np.zeros(m), 1.5] if fixed else 1.5
+        mean = np.r_[alone, 0.0] if fixed else 0.0
+        expected = cases.solve(np.nan_to_num(tables[k]), sd=sd, mean=mean, link=link)
+        np.testing.assert_allclose(result.score[k], expected[m], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(result.anchor_scores[k], expected[:m], rtol=0, atol=1e-9)
 
 
 def test_score_against_anchors_without_maximum():

@@ -15,6 +15,7 @@
 //                         where a or b is infinite or above 2^500 (2^100 in float)
 //   muladd(a, b, c)       a * b + c, fused only where that is one instruction: for terms whose rounding does not count
 //   abs, sqrt
+//   reciprocal(x)         1 / x, off by 2 ULP at most, for x in [2^-100, 2^100]
 //   round_even(x)         nearest integer, |x| <= 2^22 in float, 2^51 in double
 //   scale2(x, n)          x * 2^n with one rounding; n integral, any size or sign; gradual underflow, overflow to infinity
 //   exponent(x)           floor(log2 x) for normal x > 0
@@ -72,6 +73,8 @@ SOFTMAP_HD float abs(float x) { return ::fabsf(x); }
 SOFTMAP_HD double abs(double x) { return ::fabs(x); }
 SOFTMAP_HD float sqrt(float x) { return ::sqrtf(x); }
 SOFTMAP_HD double sqrt(double x) { return ::sqrt(x); }
+SOFTMAP_HD float reciprocal(float x) { return 1.f / x; }
+SOFTMAP_HD double reciprocal(double x) { return 1. / x; }
 SOFTMAP_HD bool any(bool m) { return m; }
 SOFTMAP_HD bool all(bool m) { return m; }
 
@@ -149,6 +152,18 @@ SOFTMAP_HD V polynomial(V x, const T (&c)[n]) {
   V p = V(c[n - 1]);
   for (int k = n - 2; k >= 0; --k) p = muladd(p, x, V(c[k]));
   return p;
+}
+
+// The same as even(x^2) + x odd(x^2): two chains of half the length.
+template <int n, class V, class T>
+SOFTMAP_HD V polynomial_by_halves(V x, const T (&c)[n]) {
+  const V x2 = x * x;
+  V last = V(c[n - 1]), other = V(c[n - 2]);
+  for (int k = n - 3; k >= 0; k -= 2) {
+    last = muladd(last, x2, V(c[k]));
+    if (k > 0) other = muladd(other, x2, V(c[k - 1]));
+  }
+  return n % 2 ? muladd(other, x, last) : muladd(last, x, other);
 }
 
 }  // namespace softmap::core

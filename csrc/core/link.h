@@ -6,6 +6,10 @@
 //   log_probability(d)     log F(d), exact in the far tails
 //   log_probabilities(d)   log F(d) and log F(-d)
 //   slopes(d)              derivatives of log F at d and at -d, which Newton's method needs
+//   mark(s)                what slopes_between needs of a score, |s| <= kReach
+//   slopes_between(a, b)   slopes(s_a - s_b) of the marks of two scores, each off by 2^-49 max(1, |d|) at most
+//   steepest(d)            what (log F)' does not exceed within |d|
+//   kBend                  what |(log F)'''| does not exceed
 #include "core/logistic.h"
 #include "core/normal.h"
 
@@ -28,6 +32,7 @@ struct LinkSlopes {
 
 // Bradley-Terry: F(d) = 1 / (1 + exp(-d)). Bradley & Terry 1952.
 struct Logit {
+  static constexpr double kReach = 40, kBend = 0.0963;
   template <class V>
   SOFTMAP_HD static V probability(V d) {
     return sigmoid(d);
@@ -49,10 +54,25 @@ struct Logit {
     const auto negative = d < V(T(0));
     return {select(negative, q, small), select(negative, small, q), curve, curve};
   }
+  template <class V>
+  SOFTMAP_HD static V mark(V s) {
+    return exp(s);
+  }
+  // F(s_a - s_b) = exp(s_a) / (exp(s_a) + exp(s_b)): an exponential an item, not a pair.
+  template <class V>
+  SOFTMAP_HD static LinkSlopes<V> slopes_between(V a, V b) {
+    const V inverse = reciprocal(a + b), up = b * inverse, down = a * inverse, curve = up * down;
+    return {up, down, curve, curve};
+  }
+  template <class V>
+  SOFTMAP_HD static V steepest(V) {
+    return V(typename lane<V>::Scalar(1));
+  }
 };
 
 // Thurstone's case V with variances 1/2: F(d) = Phi(d). Thurstone 1927.
 struct Probit {
+  static constexpr double kReach = 20, kBend = 0.2968;
   template <class V>
   SOFTMAP_HD static V probability(V d) {
     return ndtr(d);
@@ -73,6 +93,22 @@ struct Probit {
     const auto negative = d < V(typename lane<V>::Scalar(0));
     return {select(negative, s.left, s.right), select(negative, s.right, s.left), select(negative, s.left_curve, s.right_curve),
             select(negative, s.right_curve, s.left_curve)};
+  }
+  template <class V>
+  SOFTMAP_HD static V mark(V s) {
+    return s;
+  }
+  template <class V>
+  SOFTMAP_HD static LinkSlopes<V> slopes_between(V a, V b) {
+    const V d = a - b;
+    const auto s = quick_normal_slopes(abs(d));
+    const auto negative = d < V(typename lane<V>::Scalar(0));
+    return {select(negative, s.left, s.right), select(negative, s.right, s.left), select(negative, s.left_curve, s.right_curve),
+            select(negative, s.right_curve, s.left_curve)};
+  }
+  template <class V>
+  SOFTMAP_HD static V steepest(V d) {
+    return V(typename lane<V>::Scalar(1)) + abs(d);
   }
 };
 

@@ -185,6 +185,17 @@ SOFTMAP_HD NormalSlopes<V> normal_slopes(V z) {
   return {z + d, (z_mills + d) * d, scale2(right, b.e), scale2(right * (z_tail + scale2(right, b.e)), b.e)};
 }
 
+// The same without the terms that decide the last bits, for 0 <= z <= 2^20.
+template <class V>
+SOFTMAP_HD NormalSlopes<V> quick_normal_slopes(V z) {
+  using T = typename lane<V>::Scalar;
+  const V w = reciprocal(z + V(T(4))), t = fmadd(V(T(-8)), w, V(T(1)));
+  const V d = w * polynomial_by_halves(t, kMillsExcess<T>), left = z + d;
+  const V phi = exp(V(T(-0.5)) * z * z) * V(kInvSqrt2Pi<T>);
+  const V right = phi * left * reciprocal(left - phi);
+  return {left, left * d, right, right * (z + right)};
+}
+
 template <class V>
 SOFTMAP_HD V inverse_mills(V x) {
   using T = typename lane<V>::Scalar;

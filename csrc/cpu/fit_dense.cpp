@@ -1,5 +1,6 @@
 #include "cpu/existence.h"
 #include "cpu/newton.h"
+#include "cpu/newton_ordinary.h"
 #include "cpu/parallel.h"
 
 namespace softmap::cpu {
@@ -26,6 +27,26 @@ Solver solver_for(const Tile& t, const FitOptions& options) {
   if (options.ties == TieOption::rao_kupper) return &solve_tile<core::RaoKupper, 0, false, true>;
   if (options.ties == TieOption::threshold) return &solve_tile<core::NormalThreshold, 0, false, true>;
   return options.probit ? solver_for<core::Probit>(t, options) : solver_for<core::Logit>(t, options);
+}
+
+// Lanes of a tile that need no precautions are solved; false where that is not tried.
+using Quick = M (*)(const Tile&, State&, const FitOptions&, bool predicts);
+template <class Link, int N>
+M solve_ordinary(const Tile& t, State& st, const FitOptions& options, bool predicts) {
+  return OrdinaryNewton<Link, N>{t, st}.solve_tile(options, predicts);
+}
+template <class Link>
+Quick quick_for(int n) {
+  constexpr Quick of_n[] = {&solve_ordinary<Link, 0>, nullptr,
+                            &solve_ordinary<Link, 2>, &solve_ordinary<Link, 3>,
+                            &solve_ordinary<Link, 4>, &solve_ordinary<Link, 5>,
+                            &solve_ordinary<Link, 6>, &solve_ordinary<Link, 7>,
+                            &solve_ordinary<Link, 8>};
+  return of_n[n <= 8 ? n : 0];
+}
+Quick quick_for(const Tile& t, const FitOptions& options) {
+  if (t.ordered || has_border(options)) return nullptr;
+  return options.probit ? quick_for<core::Probit>(t.n) : quick_for<core::Logit>(t.n);
 }
 
 // Whether the objective has one maximum, for the problem in `lane`. Items with a prior count as one node (no direction moves
@@ -165,11 +186,35 @@ V prepare(Tile& t, State& st, const FitOptions& options) {
   return status;
 }
 
-// Solves all problems, a tile at a time: load(tile, problem, lane) writes one table, finish(state, first problem, count)
-// reads the results.
+// The problems of a tile, by number.
+struct Lot {
+  Index problem[kWidth];
+  int count;
+};
+
+// Loads a tile; spare lanes repeat its last problem.
+template <class Load>
+V load_lot(const Lot& lot, const Priors& priors, const FitOptions& options, const Load& load, Tile& t, State& st) {
+  for (int lane = 0; lane < kWidth; ++lane) {
+    const Index problem = lot.problem[lane < lot.count ? lane : lot.count - 1];
+    load(t, problem, lane);
+    if (priors.stride > 0) load_priors(priors, problem, t, lane);
+  }
+  return prepare(t, st, options);
+}
+
+// How to make all problems quicker: scores near the maximum, where there are; and whether to stop before the last step where it
+// is sure to be negligible.
+struct Hint {
+  bool known, predicts;
+  double score[kMaxItems];
+};
+
+// Solves all problems, a tile at a time: load(tile, problem, lane) writes one table, finish(state, problems) reads the
+// results. What the quick way leaves is collected until it fills a tile.
 template <class Load, class Finish>
 void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Priors& priors, const FitOptions& options,
-                   const Exec& exec, const Load& load, const Finish& finish) {
+                   const Hint& hint, const Exec& exec, const Load& load, const Finish& finish) {
   const Index cost = 64 * n * n, chunk = (((1 << 20) / cost) / kWidth + 1) * kWidth;
   const int slots = slots_for(exec, n_problems, chunk, n_problems * cost);
   const Scratch<double> tiles(slots, sizeof(Tile) / sizeof(double)), states(slots, sizeof(State) / sizeof(double));
@@ -180,21 +225,39 @@ void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Prior
     t.ordered = ordered;
     t.ties = ties;
     const Solver solver = solver_for(t, options);
+    const Quick quick = quick_for(t, options);
     if (priors.stride == 0) {
       for (int lane = 0; lane < kWidth; ++lane) load_priors(priors, 0, t, lane);
     }
-    for (Index b = first; b < last; b += kWidth) {
-      const int count = last - b < kWidth ? static_cast<int>(last - b) : kWidth;
-      for (int lane = 0; lane < kWidth; ++lane) {  // spare lanes repeat the last problem
-        const Index problem = b + (lane < count ? lane : count - 1);
-        load(t, problem, lane);
-        if (priors.stride > 0) load_priors(priors, problem, t, lane);
-      }
-      const V status = prepare(t, st, options);
+    Lot left{{}, 0};
+    const auto solve_left = [&] {
+      const V status = load_lot(left, priors, options, load, t, st);
       solver(t, st, options);
       st.status = select(status == V(0.), st.status, status);
-      finish(st, b, count);
+      finish(st, left);
+      left.count = 0;
+    };
+    for (Index b = first; b < last; b += kWidth) {
+      Lot lot{{}, last - b < kWidth ? static_cast<int>(last - b) : kWidth};
+      for (int lane = 0; lane < lot.count; ++lane) lot.problem[lane] = b + lane;
+      double solved[kWidth] = {};
+      if (quick) {
+        st.status = load_lot(lot, priors, options, load, t, st);
+        const M none = st.grounded & !st.grounded;
+        if (hint.known) {
+          for (int i = 0; i < n; ++i) st.s[i] = V(hint.score[i]);
+        }
+        const M ok = (all(st.grounded) ? none : quick(t, st, options, hint.predicts)) | !(st.status == V(0.));
+        select(ok, V(1.), V(0.)).store(solved);
+        if (any(ok)) finish(st, lot);
+      }
+      for (int lane = 0; lane < lot.count; ++lane) {
+        if (solved[lane] != 0) continue;
+        left.problem[left.count++] = lot.problem[lane];
+        if (left.count == kWidth) solve_left();
+      }
     }
+    if (left.count > 0) solve_left();
   });
 }
 
@@ -232,12 +295,12 @@ V contrast_variance(State& st, int n) {
 
 // The parameters beside the scores, NaN where there is no solution, and their standard errors, NaN where they were not estimated.
 template <class T>
-void write_border(const State& st, Index first, int count, const FitOut<T>& out) {
+void write_border(const State& st, const Lot& lot, const FitOut<T>& out) {
   const auto& b = st.border;
   double lanes[kWidth];
   const auto write = [&](V x, FitStatus worst, double* to) {
     store_valid(st, x, worst, lanes);
-    for (int l = 0; l < count; ++l) to[first + l] = lanes[l];
+    for (int l = 0; l < lot.count; ++l) to[lot.problem[l]] = lanes[l];
   };
   const V scale[2] = {b.i_aa * st.scale, b.i_tt * st.scale};
   double* const values[2] = {out.advantage, out.tie};
@@ -250,7 +313,7 @@ void write_border(const State& st, Index first, int count, const FitOut<T>& out)
 }
 
 template <class T>
-void write_test_item(State& st, int n, const Rescale& rescale, bool centred, Index first, int count, const AnchorOut<T>& out) {
+void write_test_item(State& st, int n, const Rescale& rescale, bool centred, const Lot& lot, const AnchorOut<T>& out) {
   const int m = n - 1;
   const V test = st.s[m];
   V low = st.s[0], high = low;
@@ -293,15 +356,16 @@ void write_test_item(State& st, int n, const Rescale& rescale, bool centred, Ind
   store_valid(st, error, FitStatus::ok, lanes[1]);
   st.status.store(lanes[2]);
   outside.store(lanes[3]);
-  for (int l = 0; l < count; ++l) {
-    out.score[first + l] = static_cast<T>(lanes[0][l]);
-    if (out.standard_errors) out.standard_errors[first + l] = static_cast<T>(lanes[1][l]);
-    out.status[first + l] = static_cast<FitStatus>(lanes[2][l]);
-    out.outside[first + l] = lanes[0][l] == lanes[0][l] ? static_cast<std::int8_t>(lanes[3][l]) : std::int8_t(0);
+  for (int l = 0; l < lot.count; ++l) {
+    const Index problem = lot.problem[l];
+    out.score[problem] = static_cast<T>(lanes[0][l]);
+    if (out.standard_errors) out.standard_errors[problem] = static_cast<T>(lanes[1][l]);
+    out.status[problem] = static_cast<FitStatus>(lanes[2][l]);
+    out.outside[problem] = lanes[0][l] == lanes[0][l] ? static_cast<std::int8_t>(lanes[3][l]) : std::int8_t(0);
   }
   for (int k = 0; k < m; ++k) {
     store_valid(st, st.s[k], FitStatus::not_converged, lanes[0]);
-    for (int l = 0; l < count; ++l) out.anchor_scores[(first + l) * m + k] = static_cast<T>(lanes[0][l]);
+    for (int l = 0; l < lot.count; ++l) out.anchor_scores[lot.problem[l] * m + k] = static_cast<T>(lanes[0][l]);
   }
 }
 
@@ -332,12 +396,14 @@ template <class T>
 void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& options, const FitOut<T>& out, const Exec& exec) {
   const int n = tables.n;
   const auto load = [&](Tile& t, Index problem, int lane) { load_table(tables, problem, t, lane); };
-  const auto finish = [&](State& st, Index first, int count) {
+  const auto finish = [&](State& st, const Lot& lot) {
+    const int count = lot.count;
+    const Index* const problem = lot.problem;
     double lanes[kWidth];
     const auto write_items = [&](const V* x, FitStatus worst, T* to) {
       for (int i = 0; i < n; ++i) {
         store_valid(st, x[i], worst, lanes);
-        for (int l = 0; l < count; ++l) to[(first + l) * n + i] = static_cast<T>(lanes[l]);
+        for (int l = 0; l < count; ++l) to[problem[l] * n + i] = static_cast<T>(lanes[l]);
       }
     };
     write_items(st.s, FitStatus::not_converged, out.scores);
@@ -346,18 +412,38 @@ void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& o
       write_items(st.newton, FitStatus::ok, out.standard_errors);
     }
     st.status.store(lanes);
-    for (int l = 0; l < count; ++l) out.status[first + l] = static_cast<FitStatus>(lanes[l]);
+    for (int l = 0; l < count; ++l) out.status[problem[l]] = static_cast<FitStatus>(lanes[l]);
     st.n_iter.store(lanes);
     const auto solved = [&](int l) {
-      return out.status[first + l] == FitStatus::ok || out.status[first + l] == FitStatus::not_converged;
+      return out.status[problem[l]] == FitStatus::ok || out.status[problem[l]] == FitStatus::not_converged;
     };
-    for (int l = 0; l < count; ++l) out.n_iter[first + l] = solved(l) ? static_cast<std::int32_t>(lanes[l]) : 0;
+    for (int l = 0; l < count; ++l) out.n_iter[problem[l]] = solved(l) ? static_cast<std::int32_t>(lanes[l]) : 0;
     store_valid(st, st.gradient_max, FitStatus::not_converged, lanes);
-    for (int l = 0; l < count; ++l) out.gradient_max[first + l] = lanes[l];
-    if (has_border(options)) write_border(st, first, count, out);
+    for (int l = 0; l < count; ++l) out.gradient_max[problem[l]] = lanes[l];
+    if (has_border(options)) write_border(st, lot, out);
   };
-  for_each_tile(n, tables.losses != nullptr, tables.ties != nullptr, tables.n_problems, priors, options, exec, load, finish);
+  for_each_tile(n, tables.losses != nullptr, tables.ties != nullptr, tables.n_problems, priors, options, {}, exec, load, finish);
 }
+
+namespace {
+
+// The anchors where there is no test item, which is then at the mean of its prior.
+template <class T>
+Hint anchors_alone(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, bool predicts,
+                   const Exec& exec) {
+  Hint hint{false, predicts, {}};
+  if (tables.m < 2) return hint;
+  double gradient_max;
+  FitStatus status;
+  std::int32_t n_iter;
+  fit_many<double>({tables.anchors, nullptr, nullptr, 1, tables.m}, priors, options,
+                   {hint.score, nullptr, &status, &n_iter, &gradient_max, nullptr, nullptr, nullptr, nullptr}, exec);
+  hint.score[tables.m] = priors.mean[tables.m];
+  hint.known = status == FitStatus::ok;
+  return hint;
+}
+
+}  // namespace
 
 template <class T>
 void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, const Rescale& rescale,
@@ -365,19 +451,28 @@ void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, 
   const int m = tables.m, n = m + 1;
   const auto load = [&](Tile& t, Index problem, int lane) {
     const T* const preferences = tables.preferences + problem * m;
-    bool missing = true;
-    for (int i = 0; i < m; ++i) missing &= preferences[i] != preferences[i];
-    for (int i = 0, k = lane; i < m; ++i, k += kWidth) {
-      for (int j = i + 1; j < m; ++j, k += kWidth) {
-        t.win[0][k] = missing ? core::kNaN<double> : tables.anchors[i * m + j];
-        t.loss[0][k] = missing ? core::kNaN<double> : tables.anchors[j * m + i];
+    const auto pair = [n](int i, int j) { return (row_start(n, i) + j) * kWidth; };
+    if (lane == 0) {
+      for (int i = 0; i < m; ++i) {
+        for (int j = i + 1; j < m; ++j) {
+          V(tables.anchors[i * m + j]).store(t.win[0] + pair(i, j));
+          V(tables.anchors[j * m + i]).store(t.loss[0] + pair(i, j));
+        }
       }
-      t.loss[0][k] = static_cast<double>(preferences[i]);
-      t.win[0][k] = 1. - t.loss[0][k];
     }
+    bool missing = true;
+    for (int i = 0; i < m; ++i) {
+      const double p = static_cast<double>(preferences[i]);
+      const bool known = p == p;
+      missing &= !known;
+      t.loss[0][pair(i, m) + lane] = known ? p : 0.;
+      t.win[0][pair(i, m) + lane] = known ? 1. - p : 0.;
+    }
+    for (int k = lane; missing && k < t.n_pairs() * kWidth; k += kWidth) t.win[0][k] = t.loss[0][k] = core::kNaN<double>;
   };
-  const auto finish = [&](State& st, Index first, int count) { write_test_item(st, n, rescale, centred, first, count, out); };
-  for_each_tile(n, false, false, tables.n_problems, priors, options, exec, load, finish);
+  const auto finish = [&](State& st, const Lot& lot) { write_test_item(st, n, rescale, centred, lot, out); };
+  for_each_tile(n, false, false, tables.n_problems, priors, options,
+                anchors_alone(tables, priors, options, !out.standard_errors, exec), exec, load, finish);
 }
 
 #define SOFTMAP_INSTANTIATE(T)                                                                                        \

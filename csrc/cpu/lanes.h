@@ -68,6 +68,10 @@ struct Lanes<float> {
   friend Lanes round_even(Lanes a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   friend Lanes scale2(Lanes a, Lanes n) { return _mm512_scalef_ps(a.v, n.v); }
   friend Lanes exponent(Lanes a) { return _mm512_getexp_ps(a.v); }
+  friend Lanes reciprocal(Lanes a) {
+    const Lanes r = _mm512_rcp14_ps(a.v);
+    return fmadd(r, fmadd(-a, r, Lanes(1.f)), r);
+  }
 };
 
 template <>
@@ -102,6 +106,11 @@ struct Lanes<double> {
   friend Lanes round_even(Lanes a) { return _mm512_roundscale_pd(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   friend Lanes scale2(Lanes a, Lanes n) { return _mm512_scalef_pd(a.v, n.v); }
   friend Lanes exponent(Lanes a) { return _mm512_getexp_pd(a.v); }
+  // From 14 bits to 42 by e + e^2, then to all.
+  friend Lanes reciprocal(Lanes a) {
+    const Lanes r = _mm512_rcp14_pd(a.v), e = fmadd(-a, r, Lanes(1.)), s = fmadd(r, fmadd(e, e, e), r);
+    return fmadd(s, fmadd(-a, s, Lanes(1.)), s);
+  }
 };
 
 #elif defined(__AVX2__) && defined(__FMA__)
@@ -328,6 +337,13 @@ struct Lanes {
   }
 };
 
+#endif
+
+#if !(defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__AVX512BW__))
+template <class T>
+Lanes<T> reciprocal(Lanes<T> a) {
+  return Lanes<T>(T(1)) / a;
+}
 #endif
 
 // Where scale2 is not one instruction: the factor in three steps, of which only the last can be inexact.

@@ -90,4 +90,24 @@ inline void solve(const Laplacian<V, kItems>& a, int n_items, V* g, V* low, V* x
   }
 }
 
+// The same without that care; g is used up.
+template <int N, class V, int kItems>
+inline void solve_plainly(const Laplacian<V, kItems>& a, int n_items, V* g, V* x) {
+  const int n = N > 0 ? N : n_items;
+#pragma GCC unroll 8
+  for (int k = 0; k < n - 1; ++k) {
+    const int k_row = row_start(n, k);
+#pragma GCC unroll 8
+    for (int j = k + 1; j < n; ++j) g[j] = fmadd(a.h[k_row + j], g[k], g[j]);
+  }
+#pragma GCC unroll 8
+  for (int k = n - 1; k >= 0; --k) {
+    const int k_row = row_start(n, k);
+    V sum = g[k] * a.inverse[k];
+#pragma GCC unroll 8
+    for (int j = n - 1; j > k; --j) sum = fmadd(a.h[k_row + j], x[j], sum);
+    x[k] = sum;
+  }
+}
+
 }  // namespace softmap::cpu

@@ -37,6 +37,8 @@ struct State {
   V s[kColumn], base[kColumn], step[kColumn], newton[kColumn];
   V path[kMaxPairs];  // resistance of the shortest path between two items
   V g[kColumn], low[kColumn], lowest[kColumn], right[kColumn], right_low[kColumn];
+  V weight[kColumn];  // total of the comparisons of an item
+  V flow[kMaxPairs];
   V scale, largest;  // largest weight
   V size;            // max(1, max |s|)
   M grounded;        // no item has a prior: scores are centred

@@ -328,7 +328,7 @@ def score_against_anchors(
     Parameters
     ----------
     preferences : array_like (..., m)
-        P(test item beats anchor k), from 0 to 1.
+        P(test item beats anchor k), from 0 to 1; NaN where the two were not compared.
     anchors : array_like (m, m)
         ``anchors[i, j]`` = P(anchor i beats anchor j), or any weight. The diagonal is ignored.
     link : {"logit", "probit"}
@@ -368,6 +368,11 @@ def score_against_anchors(
     Notes
     -----
     A row of nothing but NaN has the status MISSING, a row with a number outside 0 to 1 BAD_INPUT.
+
+    Scores are within 1e-9 max(1, max abs(s)) of the maximum where the tables are ordinary (the
+    weights of each item at most some thousands of 1 / prior_sd**2), else as in :func:`fit_many`.
+    Newton's method starts from the scores of the anchors by themselves, and takes one step more
+    where standard errors are asked for.
 
     References
     ----------

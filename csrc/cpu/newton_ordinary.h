@@ -1,0 +1,148 @@
+#pragma once
+// Newton's method for ordinary tables, where nothing needs the precautions of Newton: every item has a prior, weights and
+// precisions are not graded, and the steps converge by themselves. What turns out not to be ordinary is left to Newton.
+#include "cpu/newton.h"
+#include "cpu/pack.h"
+
+namespace softmap::cpu {
+namespace {
+
+// Which lanes are solved, a matter of their own numbers alone.
+template <class Link, int N>
+struct OrdinaryNewton {
+  static constexpr int kSteps = 12;
+  static constexpr double kError = 0x1p-33;  // of a score that is solved, relative to max(1, max |s|), at most
+
+  static constexpr int kPairs = N * (N - 1) / 2;
+  static constexpr int kGroup = kPairs == 1 ? 1 : N > 0 && kPairs % 5 == 0 ? 5 : kPairs % 4 == 0 ? 4 : 3;  // 4 where N is 0
+
+  const Tile& tile;
+  State& st;
+
+  int n() const { return N > 0 ? N : tile.n; }
+  V win(int k) const { return V::load(tile.win[0] + k * kWidth); }
+  V loss(int k) const { return V::load(tile.loss[0] + k * kWidth); }
+
+  // Gradient and Hessian at s.
+  void evaluate() {
+    const int n = this->n();
+    V mark[N > 0 ? N : kMaxItems];
+    for (int i = 0; i < n; ++i) {
+      mark[i] = Link::mark(st.s[i]);
+      st.g[i] = st.precision[i] * (st.mean[i] - st.s[i]);
+      st.hessian.p[i] = st.precision[i];
+    }
+    evaluate_pairs(mark);
+#pragma GCC unroll 8
+    for (int i = 0; i < n - 1; ++i) {
+      const int row = row_start(n, i);
+      V g = st.g[i];
+#pragma GCC unroll 8
+      for (int j = i + 1; j < n; ++j) {
+        g = g + st.flow[row + j];
+        st.g[j] = st.g[j] - st.flow[row + j];
+      }
+      st.g[i] = g;
+    }
+  }
+
+  // kGroup pairs at a time; the last group repeats the last pair.
+  [[gnu::flatten]] void evaluate_pairs(const V* mark) {
+    const int n = this->n(), n_pairs = n * (n - 1) / 2;
+#pragma GCC unroll 8
+    for (int k = 0, i = 0, j = 1; k < n_pairs; k += kGroup) {
+      Pack<V, kGroup> a, b;
+#pragma GCC unroll 8
+      for (int of = 0; of < kGroup; ++of) {
+        a.v[of] = mark[i];
+        b.v[of] = mark[j];
+        if (k + of + 1 < n_pairs && ++j == n) j = ++i + 1;
+      }
+      const auto f = Link::slopes_between(a, b);
+#pragma GCC unroll 8
+      for (int of = 0; of < kGroup; ++of) {
+        if (k + of >= n_pairs) break;
+        const V w = win(k + of), l = loss(k + of);
+        st.flow[k + of] = fmadd(w, f.win.v[of], -(l * f.loss.v[of]));
+        st.hessian.h[k + of] = fmadd(w, f.win_curve.v[of], l * f.loss_curve.v[of]);
+      }
+    }
+  }
+
+  // Newton's step from s; returns its largest entry.
+  V solve_step() {
+    evaluate();
+    factor<N>(st.hessian, n(), st.grounded & !st.grounded);
+    for (int i = 0; i < n(); ++i) st.right[i] = st.g[i];
+    solve_plainly<N>(st.hessian, n(), st.right, st.newton);
+    st.size = max(V(1.), largest_of(st.s, n()));
+    return largest_of(st.newton, n());
+  }
+  void move(M stay) {
+    for (int i = 0; i < n(); ++i) st.s[i] = select(stay, st.s[i], st.s[i] + st.newton[i]);
+  }
+  M lost(V step) const { return !(step <= V(Link::kReach)) | !(st.size <= V(Link::kReach)); }
+
+  // Lanes whose scores are the maximum, with `newton` the last step, not yet taken. With `predicts`, a step is the last one, too,
+  // if the one after it is sure to be negligible.
+  //
+  // H^-1 has no negative entry and H 1 = precision, so a gradient that is wrong by e_i moves no score by more than
+  // max e_i / precision_i. Rounding: a slope is wrong by 16 of the 2^-53 of the steepest one at most, and sums add n. After a
+  // step x the flows of a pair differ from what the curvature says by no more than kBend w (2 x)^2 / 2.
+  M run(const FitOptions& options, bool predicts) {
+    const int n = this->n();
+    const V per_prior = add_weights(), far = largest_of(st.mean, n);
+    M solved = V(1.) < V(0.), done = !(per_prior <= V(0x1p20));
+    st.n_iter = V(0.);
+    const V close = sqrt(V(kError / (4. * Link::kBend)) / max(per_prior, V(1.))), last = predicts ? close : V(0.);
+    for (int iteration = 0; iteration < kSteps && !all(done); ++iteration) {
+      done = done | !(st.n_iter < V(options.max_iter));
+      st.n_iter = st.n_iter + select(done, V(0.), V(1.));
+      const V step = solve_step(), steepest = Link::steepest(st.size + st.size);
+      const V rounding = fmadd(steepest, per_prior, st.size + far) * V((n + 16) * 0x1p-53);
+      const M small = step <= max(V(options.tol) * st.size, last);
+      const M certain = (rounding <= V(0.5 * kError) * st.size) & (step <= close);
+      solved = solved | (small & certain & !done);
+      done = done | small | lost(step);
+      move(done);
+    }
+    return solved;
+  }
+
+  // Adds up the weights of each item; returns the largest sum in units of the precision.
+  V add_weights() {
+    const int n = this->n();
+    for (int i = 0; i < n; ++i) st.weight[i] = V(0.);
+#pragma GCC unroll 8
+    for (int i = 0; i < n - 1; ++i) {
+      const int row = row_start(n, i);
+      V sum = st.weight[i];
+#pragma GCC unroll 8
+      for (int j = i + 1; j < n; ++j) {
+        const V total = win(row + j) + loss(row + j);
+        sum = sum + total;
+        st.weight[j] = st.weight[j] + total;
+      }
+      st.weight[i] = sum;
+    }
+    V largest(0.);
+    for (int i = 0; i < n; ++i) largest = max(st.weight[i] / st.precision[i], largest);
+    return largest;
+  }
+
+  // As Newton::solve_tile, for the lanes that it returns.
+  M solve_tile(const FitOptions& options, bool predicts) {
+    const M solved = run(options, predicts);
+    st.gradient_max = V(0.);
+    for (int i = 0; i < n(); ++i) {
+      const M held = !(st.precision[i] < V(kFixed));
+      st.s[i] = select(held, st.mean[i], st.s[i] + st.newton[i]);
+      const V share = abs(st.g[i]) / max(st.scale, st.weight[i]);
+      st.gradient_max = max(st.gradient_max, select(held, V(0.), share));
+    }
+    return solved;
+  }
+};
+
+}  // namespace
+}  // namespace softmap::cpu
