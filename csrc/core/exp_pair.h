@@ -48,7 +48,7 @@ SOFTMAP_HD ExpPair<V> exp_pair(V x) {
   const V e = round_even(x * V(kLog2E<T>));
   V t = fmadd(e, V(-kLn2High<T>), x);
   t = fmadd(e, V(-kLn2Low<T>), t);
-  const V r = fmadd(t * t, polynomial(t, kExp<T>), t);
+  const V r = fmadd(t * t, polynomial<kExp<T>>(t), t);
   const V m = V(T(1)) + r;
   return {m, e, r - (m - V(T(1)))};
 }

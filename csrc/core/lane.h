@@ -23,6 +23,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__CUDACC__)
 #define SOFTMAP_HD __host__ __device__ inline
@@ -146,11 +147,27 @@ SOFTMAP_HD V two_sum(V x, V y, V& low) {
   return s;
 }
 
-// c[n-1] x^(n-1) + ... + c[1] x + c[0], by Horner; for polynomials that correct a larger term.
-template <int n, class V, class T>
-SOFTMAP_HD V polynomial(V x, const T (&c)[n]) {
-  V p = V(c[n - 1]);
-  for (int k = n - 2; k >= 0; --k) p = muladd(p, x, V(c[k]));
+// Entry k of a table: a device function may use the value of a constant of the host, not its address.
+template <const auto& table, int k>
+SOFTMAP_HD constexpr auto entry() {
+  constexpr auto value = table[k];
+  return value;
+}
+template <const auto& table>
+inline constexpr int kSize = sizeof(table) / sizeof(table[0]);
+
+// c[n-1] x^(n-1-first) + ... + c[first+1] x + c[first], by Horner; for polynomials that correct a larger term.
+template <const auto& c, int first = 0, class V>
+SOFTMAP_HD V polynomial(V x) {
+  constexpr int n = kSize<c>;
+  V p = V(entry<c, n - 1>());
+#if defined(__CUDA_ARCH__)
+  [&]<int... k>(std::integer_sequence<int, k...>) {
+    ((p = muladd(p, x, V(entry<c, n - 2 - k>()))), ...);
+  }(std::make_integer_sequence<int, n - 1 - first>());
+#else  // the same as a loop, of which the compilers of the host make faster code
+  for (int k = n - 2; k >= first; --k) p = muladd(p, x, V(c[k]));
+#endif
   return p;
 }
 

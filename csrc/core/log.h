@@ -40,7 +40,7 @@ SOFTMAP_HD V log(V x, V low, V e) {
   const V f = (z - one) + scale2(low * lift, -k_z);
   const V k = select(tiny, k_z - V(T(60)), k_z) + e;
   const V s = f / (V(T(2)) + f), s2 = s * s, h = half * f * f;
-  const V inner = fmadd(s, fmadd(s2, polynomial(s2, kLog<T>), h), k * V(kLn2Rest<T>));
+  const V inner = fmadd(s, fmadd(s2, polynomial<kLog<T>>(s2), h), k * V(kLn2Rest<T>));
   const V r = fmadd(k, V(kLn2Short<T>), f - (h - inner));
   return select(x > zero, select(x < V(kInf<T>), r, x), select(x == zero, V(-kInf<T>), V(kNaN<T>)));
 }

@@ -66,14 +66,14 @@ SOFTMAP_HD TwoParts<V> operator*(TwoParts<V> a, TwoParts<V> b) {
 
 // P(t) / (z + 4) with t = (z - 4) / (z + 4), for 0 <= z <= kMillsEnd and the coefficients c of P. The steps that decide the
 // last bits are carried in two parts.
-template <int n, class V, class T>
-SOFTMAP_HD TwoParts<V> mills_quotient(V z, const T (&c)[n]) {
-  const V one = V(T(1)), four = V(T(4)), c0 = V(c[0]), c1 = V(c[1]);
+template <const auto& c, class V>
+SOFTMAP_HD TwoParts<V> mills_quotient(V z) {
+  using T = typename lane<V>::Scalar;
+  const V one = V(T(1)), four = V(T(4)), c0 = V(entry<c, 0>()), c1 = V(entry<c, 1>());
   const V s = z + four, s_low = select(z < four, z - (s - four), four - (s - z));
   const V w = one / s, w_low = w * fmadd(-w, s_low, fmadd(-w, s, one));
   const V t = fmadd(V(T(-8)), w_low, fmadd(V(T(-8)), w, one));
-  V p2 = V(c[n - 1]);
-  for (int k = n - 2; k >= 2; --k) p2 = muladd(p2, t, V(c[k]));
+  const V p2 = polynomial<c, 2>(t);
   const V p1 = fmadd(p2, t, c1), p1_low = fmadd(p2, t, c1 - p1);
   const V p0 = fmadd(p1, t, c0), p0_low = fmadd(p1_low, t, fmadd(p1, t, c0 - p0));
   return TwoParts<V>{p0, p0_low} * TwoParts<V>{w, w_low};
@@ -102,7 +102,7 @@ SOFTMAP_HD V ndtr(V x) {
   using T = typename lane<V>::Scalar;
   const V z = min(V(kTailEnd<T>), abs(x));
   const auto b = bell(z);
-  const auto q = b.m * mills_quotient(z, kUpperTail<T>);
+  const auto q = b.m * mills_quotient<kUpperTail<T>>(z);
   const V tail = scale2(q.high + q.low, b.e);
   return select(x > V(T(0)), V(T(1)) - tail, tail);
 }
@@ -118,7 +118,7 @@ struct LogArguments {
 template <class V>
 SOFTMAP_HD LogArguments<V> log_arguments(V z) {
   using T = typename lane<V>::Scalar;
-  const auto n = mills_quotient(min(V(kMillsEnd<T>), z), kUpperTail<T>);
+  const auto n = mills_quotient<kUpperTail<T>>(min(V(kMillsEnd<T>), z));
   const auto b = bell(min(V(kTailEnd<T>), z));
   const auto q = b.m * n;
   V low;
@@ -170,7 +170,7 @@ template <class V>
 SOFTMAP_HD NormalSlopes<V> normal_slopes(V z) {
   using T = typename lane<V>::Scalar;
   const V z_mills = min(V(kMillsEnd<T>), z), z_tail = min(V(kTailEnd<T>), z);
-  const auto q = mills_quotient(z_mills, kMillsExcess<T>);
+  const auto q = mills_quotient<kMillsExcess<T>>(z_mills);
   const V d = q.high + q.low;
   V low;
   const V left = two_sum(z_mills, q.high, low), left_low = low + q.low;

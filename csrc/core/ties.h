@@ -31,7 +31,7 @@ SOFTMAP_HD Outcomes<V> mirrored_where(typename lane<V>::Mask negative, Outcomes<
 template <class V>
 SOFTMAP_HD V expm1(V x) {
   using T = typename lane<V>::Scalar;
-  const V near = fmadd(x * x, polynomial(x, kExp<T>), x);
+  const V near = fmadd(x * x, polynomial<kExp<T>>(x), x);
   return select(abs(x) < V(T(0.34)), near, exp(x) - V(T(1)));
 }
 
@@ -159,7 +159,7 @@ struct NormalThreshold {
       newer = muladd(x, older, V(T(-m - 1)) * t2 * newer);
     }
     const V a = u - t, b = u + t, end = V(kMillsEnd<T>);
-    const auto upper = mills_quotient(min(end, b), kUpperTail<T>), lower = mills_quotient(min(end, max(a, zero)), kUpperTail<T>);
+    const auto upper = mills_quotient<kUpperTail<T>>(min(end, b)), lower = mills_quotient<kUpperTail<T>>(min(end, max(a, zero)));
     const V outside = exp(V(T(-2)) * x) * (upper.high / lower.high);
     return {value, t * slope, near, a, b, select(a < zero, ndtr(-b) / ndtr(-a), outside)};
   }
