@@ -57,6 +57,49 @@ def test_function_accuracy(backend, case, dtype, domain):
     check_ulp(what, compute(case, d), case.reference(d), dtype, bound, backend=backend, hint=domain)
 
 
+def special(name, x):
+    out = np.empty_like(x)
+    _backend.cpu().special(name, x, out)
+    return out
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+@each_dtype
+@pytest.mark.parametrize("name", ops.FUNCTIONS)
+def test_special_accuracy(backend, name, dtype, domain):
+    function, bound = ops.FUNCTIONS[name]
+    x = make_differences(domain, dtype)
+    exact, hint = ops.exact(function, x), {"backend": backend, "hint": domain}
+    check_ulp(name, special(name, x), exact, dtype, bound[dtype], **hint)
+
+
+@each_dtype
+def test_special_of_special_values(backend, dtype):
+    x = np.array([-INF, INF, NAN], dtype)
+    expected = {
+        "sigmoid": [0, 1, NAN],
+        "log_sigmoid": [-INF, 0, NAN],
+        "softplus": [0, INF, NAN],
+        "ndtr": [0, 1, NAN],
+        "log_ndtr": [-INF, 0, NAN],
+        "inverse_mills": [INF, 0, NAN],
+        "mills_curvature": [1, 0, NAN],
+    }
+    for name in ops.FUNCTIONS:
+        actual = special(name, x)
+        np.testing.assert_allclose(actual, expected[name], rtol=np.finfo(dtype).eps / 2)
+
+
+@pytest.mark.parametrize("name", ops.QUICK_SLOPES)
+def test_quick_slopes_are_as_near_as_fits_assume(backend, name):
+    """The proof in csrc/cpu/newton_ordinary.h rests on this bound."""
+    function, reach, bound = ops.QUICK_SLOPES[name]
+    half = reach / 2 if name == "logit_slope" else reach  # marks are exp(s), |s| <= 40
+    x = np.concatenate([np.linspace(-half, half, 2001), np.random.default_rng(0).normal(0, 2, 2000)])
+    error = abs(np.array([mp.mpf(float(v)) for v in special(name, x)]) - ops.exact(function, x))
+    assert max(error / np.maximum(1, abs(x))) * 2**53 < bound
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_reference_digits(case):
     """The references agree with the definitions by Phi and exp, in twice the exponent range."""

@@ -156,31 +156,26 @@ SOFTMAP_HD constexpr auto entry() {
 template <const auto& table>
 inline constexpr int kSize = sizeof(table) / sizeof(table[0]);
 
-// c[n-1] x^(n-1-first) + ... + c[first+1] x + c[first], by Horner; for polynomials that correct a larger term.
-template <const auto& c, int first = 0, class V>
+// c[first] + c[first+step] x + c[first+2*step] x^2 + ..., by Horner; for polynomials that correct a larger term.
+template <const auto& c, int first = 0, int step = 1, class V>
 SOFTMAP_HD V polynomial(V x) {
-  constexpr int n = kSize<c>;
-  V p = V(entry<c, n - 1>());
+  constexpr int n_steps = (kSize<c> - 1 - first) / step, last = first + n_steps * step;
+  V p = V(entry<c, last>());
 #if defined(__CUDA_ARCH__)
   [&]<int... k>(std::integer_sequence<int, k...>) {
-    ((p = muladd(p, x, V(entry<c, n - 2 - k>()))), ...);
-  }(std::make_integer_sequence<int, n - 1 - first>());
+    ((p = muladd(p, x, V(entry<c, last - (k + 1) * step>()))), ...);
+  }(std::make_integer_sequence<int, n_steps>());
 #else  // the same as a loop, of which the compilers of the host make faster code
-  for (int k = n - 2; k >= first; --k) p = muladd(p, x, V(c[k]));
+  for (int k = last - step; k >= first; k -= step) p = muladd(p, x, V(c[k]));
 #endif
   return p;
 }
 
 // The same as even(x^2) + x odd(x^2): two chains of half the length.
-template <int n, class V, class T>
-SOFTMAP_HD V polynomial_by_halves(V x, const T (&c)[n]) {
+template <const auto& c, class V>
+SOFTMAP_HD V polynomial_by_halves(V x) {
   const V x2 = x * x;
-  V last = V(c[n - 1]), other = V(c[n - 2]);
-  for (int k = n - 3; k >= 0; k -= 2) {
-    last = muladd(last, x2, V(c[k]));
-    if (k > 0) other = muladd(other, x2, V(c[k - 1]));
-  }
-  return n % 2 ? muladd(other, x, last) : muladd(last, x, other);
+  return muladd(polynomial<c, 1, 2>(x2), x, polynomial<c, 0, 2>(x2));
 }
 
 }  // namespace softmap::core

@@ -21,4 +21,10 @@ SOFTMAP_HD V log_sigmoid(V x) {
   return select(x < V(T(0)), x - tail, -tail);
 }
 
+// log(1 + exp(x)) = -log sigmoid(-x).
+template <class V>
+SOFTMAP_HD V softplus(V x) {
+  return -log_sigmoid(-x);
+}
+
 }  // namespace softmap::core

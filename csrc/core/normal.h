@@ -190,7 +190,7 @@ template <class V>
 SOFTMAP_HD NormalSlopes<V> quick_normal_slopes(V z) {
   using T = typename lane<V>::Scalar;
   const V w = reciprocal(z + V(T(4))), t = fmadd(V(T(-8)), w, V(T(1)));
-  const V d = w * polynomial_by_halves(t, kMillsExcess<T>), left = z + d;
+  const V d = w * polynomial_by_halves<kMillsExcess<T>>(t), left = z + d;
   const V phi = exp(V(T(-0.5)) * z * z) * V(kInvSqrt2Pi<T>);
   const V right = phi * left * reciprocal(left - phi);
   return {left, left * d, right, right * (z + right)};

@@ -27,6 +27,8 @@ __device__ void link_functions(Results<T>& to, T x) {
   to.put(Link::probability(x), Link::log_probability(x));
   to.put(Link::log_probabilities(x));
   to.put(Link::slopes(x));
+  to.put(Link::slopes_between(Link::mark(x), Link::mark(T(1))));
+  to.put(Link::steepest(x));
 }
 
 template <class Model, class T>
@@ -46,7 +48,7 @@ __global__ void all_of_core(const T* in, T* out) {
   to.put(scale2(x, n), exponent(x), two_sum(x, y, low), low);
   const auto pair = exp_pair(x);
   const auto sum = add(add(empty_sum<T>(), pair.m, pair.low, pair.e), ExpSum<T>{x, y, n});
-  to.put(sum.m, sum.low, sum.e, exp(x), expm1(x), log(x), log(x, y, n), log1p(x), sigmoid(x), log_sigmoid(x));
+  to.put(sum.m, sum.low, sum.e, exp(x), expm1(x), log(x), log(x, y, n), log1p(x), sigmoid(x), log_sigmoid(x), softplus(x));
   const auto both = log_ndtr_both(x);
   to.put(ndtr(x), log_ndtr(x), both.left, both.right, inverse_mills(x), inverse_mills_curvature(x));
   link_functions<Logit>(to, x), link_functions<Probit>(to, x);

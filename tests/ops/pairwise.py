@@ -103,6 +103,35 @@ CASES = {
 }
 
 
+def softplus(x):
+    return -log_sigmoid(-x)
+
+
+# The functions of csrc/core by themselves, over the whole line: reference, and how many ULP they
+# may be off.
+FUNCTIONS = {
+    "sigmoid": (sigmoid, {"float32": 2, "float64": 2}),
+    "log_sigmoid": (log_sigmoid, {"float32": 2, "float64": 2}),
+    "softplus": (softplus, {"float32": 2, "float64": 2}),
+    "ndtr": (ndtr, {"float32": 2, "float64": 2}),
+    "log_ndtr": (log_ndtr, {"float32": 2.5, "float64": 2.5}),
+    "inverse_mills": (inverse_mills, {"float32": 2, "float64": 2}),
+    "mills_curvature": (probit_curvature, {"float32": 3, "float64": 3}),
+}
+
+# Those of ordinary fits: reference, range, and their error in units of 2^-53 max(1, |x|).
+QUICK_SLOPES = {
+    "logit_slope": (lambda x: sigmoid(-x), 80, 16),
+    "probit_slope": (inverse_mills, 40, 16),
+}
+
+
+def exact(function, x):
+    """The exact values of a function of FUNCTIONS or QUICK_SLOPES at the finite numbers in x."""
+    with mp.workdps(DIGITS):
+        return [_reference(function, float(v)) for v in x]
+
+
 def _powers_of_two(dtype):
     first, last = (-149, 128) if dtype == "float32" else (-1074, 1024)
     return np.ldexp(1.0, np.arange(first, last))

@@ -1,0 +1,16 @@
+#pragma once
+// The functions of core/ that everything pairwise is made of, one by one, for the tests.
+#include "views.h"
+
+namespace softmap {
+
+enum class Special { sigmoid, log_sigmoid, softplus, ndtr, log_ndtr, inverse_mills, mills_curvature, logit_slope, probit_slope };
+
+namespace SOFTMAP_BACKEND {
+
+// out[k] = f(x[k]); x and out have the same size. The slopes are the quick ones of core/link.h.
+template <class T>
+void special(Special f, const T* x, Span<T> out);
+
+}  // namespace SOFTMAP_BACKEND
+}  // namespace softmap
