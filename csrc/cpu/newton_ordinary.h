@@ -1,8 +1,8 @@
 #pragma once
 // Newton's method for ordinary tables, where nothing needs the precautions of Newton: every item has a prior, weights and
 // precisions are not graded, and the steps converge by themselves. What turns out not to be ordinary is left to Newton.
-#include "cpu/newton.h"
 #include "cpu/pack.h"
+#include "cpu/tile.h"
 
 namespace softmap::cpu {
 namespace {
