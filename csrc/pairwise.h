@@ -38,6 +38,9 @@ struct PreferenceMatrixIn {
 };
 template <class T>
 void preference_matrix(LinkKind link, const PreferenceMatrixIn<T>& in, T* out, const Exec& exec);
+// The same where first_advantage is 0, in T, or from float in Half or BFloat16.
+template <class T, class S>
+void symmetric_matrix(LinkKind link, const PreferenceMatrixIn<T>& in, S* out, const Exec& exec);
 
 // For each problem: value = sum over i != j of wins[i][j] log F(x) + losses[i][j] log F(-x), x = s[i] - s[j] +
 // first_advantage, and its gradient in s unless null. losses may be null. A weight of 0 contributes 0; a negative or NaN

@@ -126,7 +126,7 @@ def test_log_likelihood_with_ties(model, ordered):
     s, advantage = np.random.default_rng(2).normal(0, 1.5, 5), 0.3 * ordered
     with mp.workdps(40):
         t = mp.mpf(1.5) if model == "threshold" else mp.log(mp.mpf(1.5))
-        value, gradient = mp.mpf(0), [mp.mpf(0)] * 5
+        value, gradient, hessian = mp.mpf(0), [mp.mpf(0)] * 5, mp.zeros(5)
         for i in range(5):
             for j in range(5):
                 tied = ties[i, j] if ordered or i < j else 0.0
@@ -140,6 +140,9 @@ def test_log_likelihood_with_ties(model, ordered):
                 slope = mp.fsum(w * x[0] for w, x in zip(amounts, slopes, strict=True))
                 gradient[i] += slope
                 gradient[j] -= slope
+                curve = mp.fsum(w * x[2] for w, x in zip(amounts, slopes, strict=True))
+                for a, b, sign in ((i, i, -1), (j, j, -1), (i, j, 1), (j, i, 1)):
+                    hessian[a, b] += sign * curve
     found = softmap.log_likelihood(
         s,
         wins,
@@ -149,10 +152,11 @@ def test_log_likelihood_with_ties(model, ordered):
         ties=model,
         tie_strength=1.5,
         first_advantage=advantage,
-        gradient=True,
+        hessian=True,
     )
     np.testing.assert_allclose(found.value, float(value), rtol=1e-14)
     np.testing.assert_allclose(found.gradient, [float(g) for g in gradient], atol=1e-13)
+    np.testing.assert_allclose(found.hessian, np.array(hessian.tolist(), float), atol=1e-12)
 
 
 def test_log_likelihood_half_and_drop():

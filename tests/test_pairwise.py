@@ -15,6 +15,7 @@ from softmap import _backend
 from ulp import check_ulp, ulp_error
 
 INF, NAN = np.inf, np.nan
+load = pytest.importorskip
 each_link = pytest.mark.parametrize("link", LINKS)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -198,6 +199,45 @@ def test_log_likelihood_matches_definition(backend, n, link):
 
 
 @each_link
+@pytest.mark.parametrize("ordered", [False, True])
+def test_log_likelihood_hessian_is_the_derivative_of_the_gradient(backend, ordered, link):
+    """Against central differences of the exact gradient, in 60 digits."""
+    n, scores, wins, losses = 4, *random_problem(11, 4)
+    order = {"losses": losses, "first_advantage": 0.5} if ordered else {}
+    result = softmap.log_likelihood(scores, wins, link=link, hessian=True, **order)
+    assert result.hessian.shape == (n, n)
+    again = softmap.log_likelihood(scores, wins, link=link, gradient=True, **order)
+    assert again.hessian is None
+    assert_same(result.gradient, again.gradient)
+    h = 2.0**-20
+    for k in range(n):
+        step = h * (np.arange(n) == k)
+        up, down = (
+            ops.log_likelihood(scores + x, wins, link=link, **order)[1] for x in (step, -step)
+        )
+        slope = [float((a - b) / (2 * h)) for a, b in zip(up, down, strict=True)]
+        np.testing.assert_allclose(result.hessian[k], slope, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(result.hessian.sum(axis=0), 0, atol=1e-13)
+
+
+GOLDEN_HESSIAN = {  # finite differences in mpmath, 60 digits, of the counts below
+    "logit": [-2.42747003809, 1.08947496881, 0.865523934962, 0.472471134316],
+    "probit": [-5.57651404312, 3.19451207814, 1.48494930843, 0.897052656547],
+}
+
+
+@each_link
+def test_log_likelihood_hessian_golden_values(backend, link):
+    counts = [[0, 3, 5, 0.5], [2, 0, 4, 1], [0, 1, 0, 0.25], [4, 2.5, 3, 0]]
+    result = softmap.log_likelihood([0, 0.75, -1.25, 2], counts, link=link, hessian=True)
+    np.testing.assert_allclose(result.hessian[0], GOLDEN_HESSIAN[link], rtol=1e-11)
+    many = softmap.log_likelihood(np.zeros((3, 2, 4)), counts, link=link, hessian=True)
+    assert many.hessian.shape == (3, 2, 4, 4)
+    bad = softmap.log_likelihood([0, 0], [[0, -1], [1, 0]], link=link, hessian=True)
+    assert np.isnan(bad.hessian).all()
+
+
+@each_link
 def test_log_likelihood_in_float32_is_that_of_float64_rounded(backend, link):
     scores, wins, losses = (x.astype(np.float32) for x in random_problem(1, 21, (3,)))
     options = {"losses": losses, "link": link, "gradient": True}
@@ -366,6 +406,22 @@ def test_preference_matrix_sums_to_one(backend, link, dtype):
         assert (p + p.T == 1).all()
         assert (np.diag(p) == 0.5).all()
         assert (p >= 0).all()
+
+
+@each_link
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_preference_matrix_in_half_sums_to_one(backend, link, half):
+    """The smaller probability is rounded, the other is 1 minus what is stored."""
+    half = np.dtype(half if half == "float16" else load("ml_dtypes").bfloat16)
+    for n in (1, 7, 70):
+        s = np.random.default_rng(n).normal(0, 3, (3, n)).astype(np.float32)
+        p = matrix(s, link=link, out=np.empty((3, n, n), half))
+        assert (p + np.swapaxes(p, 1, 2) == half.type(1)).all()
+        whole = matrix(s, link=link)
+        small = whole <= 0.5
+        assert_same(p[small], whole[small].astype(half))
+        again = matrix(s.astype(np.float64), link=link, out=np.empty((3, n, n), half))
+        assert_same(again, p)
 
 
 @each_link

@@ -71,6 +71,17 @@ Problems problems_of(const char* function, const py::array& scores) {
   return {n_problems, scores.shape(scores.ndim() - 1)};
 }
 
+// Half types are made from float32, without a first advantage.
+template <class S>
+void half_preference_matrix(const py::array& scores, LinkKind link, py::handle variance, py::array out, int n_threads) {
+  const auto [n_problems, n] = problems_of("preference_matrix", scores);
+  const backend::PreferenceMatrixIn<float> in{data_of<float>("preference_matrix", "scores", scores, scores.size()),
+                                              data_of<float>("preference_matrix", "variance", variance, scores.size()),
+                                              n_problems, n, 0.f};
+  const ReleaseIf release(out.size() >= kReleaseElements);
+  backend::symmetric_matrix(link, in, static_cast<S*>(out.mutable_data()), make_exec(n_threads));
+}
+
 template <class T>
 void preference_matrix_of(const py::array& scores, LinkKind link, py::handle variance, double first_advantage, py::handle out,
                           int n_threads) {
@@ -89,6 +100,11 @@ void preference_matrix(const py::array& scores, const std::string& link, py::han
                        py::handle out, py::handle n_threads) {
   const auto kind = link_kind("preference_matrix", link);
   const int threads = threads_for("preference_matrix", n_threads);
+  if (py::isinstance<py::array>(out)) {
+    const auto to = py::reinterpret_borrow<py::array>(out);
+    if (element_of(to) == Element::kHalf) return half_preference_matrix<core::Half>(scores, kind, variance, to, threads);
+    if (element_of(to) == Element::kBFloat16) return half_preference_matrix<core::BFloat16>(scores, kind, variance, to, threads);
+  }
   const auto call = element_of(scores) == Element::kFloat ? &preference_matrix_of<float> : &preference_matrix_of<double>;
   call(scores, kind, variance, first_advantage, out, threads);
 }

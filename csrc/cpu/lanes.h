@@ -48,6 +48,7 @@ struct Lanes<float> {
   static Lanes load(const float* p) { return _mm512_loadu_ps(p); }
   static Lanes load(const float* p, int n, float fill) { return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(n), p); }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  friend void stream(Lanes a, float* p) { _mm512_stream_ps(p, a.v); }
   void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
 
   friend Lanes operator+(Lanes a, Lanes b) { return _mm512_add_ps(a.v, b.v); }
@@ -86,6 +87,7 @@ struct Lanes<double> {
   static Lanes load(const double* p) { return _mm512_loadu_pd(p); }
   static Lanes load(const double* p, int n, double fill) { return _mm512_mask_loadu_pd(_mm512_set1_pd(fill), first(n), p); }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
+  friend void stream(Lanes a, double* p) { _mm512_stream_pd(p, a.v); }
   void store(double* p, int n) const { _mm512_mask_storeu_pd(p, first(n), v); }
 
   friend Lanes operator+(Lanes a, Lanes b) { return _mm512_add_pd(a.v, b.v); }
@@ -152,6 +154,7 @@ struct Lanes<float> {
     return _mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, m), _mm256_castsi256_ps(m));
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  friend void stream(Lanes a, float* p) { _mm256_stream_ps(p, a.v); }
   void store(float* p, int n) const { _mm256_maskstore_ps(p, first(n), v); }
 
   friend Lanes operator+(Lanes a, Lanes b) { return _mm256_add_ps(a.v, b.v); }
@@ -195,6 +198,7 @@ struct Lanes<double> {
     return _mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(p, m), _mm256_castsi256_pd(m));
   }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
+  friend void stream(Lanes a, double* p) { _mm256_stream_pd(p, a.v); }
   void store(double* p, int n) const { _mm256_maskstore_pd(p, first(n), v); }
 
   friend Lanes operator+(Lanes a, Lanes b) { return _mm256_add_pd(a.v, b.v); }
@@ -279,6 +283,7 @@ struct Lanes {
     return r;
   }
   void store(T* p) const { __builtin_memcpy(p, &v, sizeof(Vector)); }
+  friend void stream(Lanes a, T* p) { a.store(p); }
   void store(T* p, int n) const {
     for (int k = 0; k < n; ++k) p[k] = v[k];
   }
@@ -345,6 +350,13 @@ Lanes<T> reciprocal(Lanes<T> a) {
   return Lanes<T>(T(1)) / a;
 }
 #endif
+
+// stream(x, p) stores past the caches, to an aligned p; the fence comes before others may read.
+inline void stream_fence() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
 
 // Where scale2 is not one instruction: the factor in three steps, of which only the last can be inexact.
 #if !defined(__AVX512F__)

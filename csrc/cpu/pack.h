@@ -8,6 +8,10 @@ namespace softmap::cpu {
 template <class M, int K>
 struct MaskPack {
   M m[K];
+  friend MaskPack operator&(MaskPack a, MaskPack b) {
+    for (int k = 0; k < K; ++k) a.m[k] = a.m[k] & b.m[k];
+    return a;
+  }
 };
 
 template <class V, int K>
@@ -18,6 +22,14 @@ struct Pack {
   Pack() = default;
   explicit Pack(T x) {
     for (int k = 0; k < K; ++k) v[k] = V(x);
+  }
+  static Pack load(const T* p) {
+    Pack r;
+    for (int k = 0; k < K; ++k) r.v[k] = V::load(p + k * V::size);
+    return r;
+  }
+  void store(T* p) const {
+    for (int k = 0; k < K; ++k) v[k].store(p + k * V::size);
   }
   // f of the registers of each argument in turn.
   template <class F, class... P>
@@ -43,12 +55,19 @@ struct Pack {
   friend Pack operator*(Pack a, Pack b) {
     return map([](V x, V y) { return x * y; }, a, b);
   }
+  friend Pack operator/(Pack a, Pack b) {
+    return map([](V x, V y) { return x / y; }, a, b);
+  }
   friend Pack operator-(Pack a) {
     return map([](V x) { return -x; }, a);
   }
   friend M operator<(Pack a, Pack b) {
     return compare([](V x, V y) { return x < y; }, a, b);
   }
+  friend M operator<=(Pack a, Pack b) {
+    return compare([](V x, V y) { return x <= y; }, a, b);
+  }
+  friend M operator>(Pack a, Pack b) { return b < a; }
   friend Pack select(M m, Pack a, Pack b) {
     Pack r;
 #pragma GCC unroll 8
@@ -66,6 +85,9 @@ struct Pack {
   }
   friend Pack muladd(Pack a, Pack b, Pack c) {
     return map([](V x, V y, V z) { return muladd(x, y, z); }, a, b, c);
+  }
+  friend Pack sqrt(Pack a) {
+    return map([](V x) { return sqrt(x); }, a);
   }
   friend Pack abs(Pack a) {
     return map([](V x) { return abs(x); }, a);

@@ -2,7 +2,9 @@
 
 #include "core/link.h"
 #include "cpu/lanes.h"
+#include "cpu/pack.h"
 #include "cpu/parallel.h"
+#include "cpu/standardised.h"
 
 namespace softmap::cpu {
 namespace {
@@ -26,15 +28,6 @@ L weighted(L w, L x) {
   return select(w == L(T(0)), w, w * x);
 }
 
-// d in units of the standard deviation of the difference.
-template <class L>
-L standardised(L d, L variance_a, L variance_b) {
-  using T = typename core::lane<L>::Scalar;
-  const L zero(T(0));
-  const auto valid = (zero <= variance_a) & (zero <= variance_b);
-  return select(valid, d / sqrt(variance_a + variance_b), L(kNaN<T>));
-}
-
 // F(x). As one of a pair whose probabilities add up to 1: the smaller one is computed, the other is 1 minus it.
 template <class Link, class L>
 L probability(L x, bool paired) {
@@ -44,11 +37,13 @@ L probability(L x, bool paired) {
   return select(x > L(T(0)), L(T(1)) - smaller, smaller);
 }
 
-// out[i] = value(i, load) for i in [0, n), a register at a time; load(p) reads the register at p.
+// out[i] = value(i, load) for i in [0, n), some registers at a time; load(p) reads those at p.
 template <class T, class Value>
-void map_row(Index n, T* out, Value&& value) {
+[[gnu::flatten]] void map_row(Index n, T* out, Value&& value) {
   using L = Lanes<T>;
+  using P = Pack<L, 4>;
   Index i = 0;
+  for (; i + 4 * L::size <= n; i += 4 * L::size) value(i, [](const T* p) { return P::load(p); }).store(out + i);
   for (; i + L::size <= n; i += L::size) value(i, [](const T* p) { return L::load(p); }).store(out + i);
   if (const int rest = static_cast<int>(n - i)) {
     value(i, [rest](const T* p) { return L::load(p, rest, T(0)); }).store(out + i, rest);
@@ -57,9 +52,9 @@ void map_row(Index n, T* out, Value&& value) {
 
 template <class Link, class T>
 void preference_range(const PreferenceIn<T>& in, Index first, Index n, T* out) {
-  using L = Lanes<T>;
   const bool paired = in.first_advantage == T(0);
   map_row(n, out, [&](Index i, auto load) {
+    using L = decltype(load(in.a.data));
     const auto at = [&](const PerRow<T>& p) { return p.stride ? load(p.data + first + i) : L(*p.data); };
     const L d = at(in.a) - at(in.b) + L(in.first_advantage);
     return probability<Link>(in.variance_a.data ? standardised(d, at(in.variance_a), at(in.variance_b)) : d, paired);
@@ -68,18 +63,12 @@ void preference_range(const PreferenceIn<T>& in, Index first, Index n, T* out) {
 
 template <class Link, class T>
 void preference_row(const T* s, const T* variance, Index n, Index row, T first_advantage, T* out) {
-  using L = Lanes<T>;
   const bool paired = first_advantage == T(0);
-  const L mine(s[row]), advantage(first_advantage);
-  if (variance) {
-    const L my_variance(variance[row]);
-    map_row(n, out, [&](Index j, auto load) {
-      const L d = mine - load(s + j) + advantage;
-      return probability<Link>(standardised(d, my_variance, load(variance + j)), paired);
-    });
-  } else {
-    map_row(n, out, [&](Index j, auto load) { return probability<Link>(mine - load(s + j) + advantage, paired); });
-  }
+  map_row(n, out, [&](Index j, auto load) {
+    using L = decltype(load(s));
+    const L d = L(s[row]) - load(s + j) + L(first_advantage);
+    return probability<Link>(variance ? standardised(d, L(variance[row]), load(variance + j)) : d, paired);
+  });
 }
 
 // One table of weights of a problem, and its scores, in double and padded with zeros to whole registers.
@@ -224,6 +213,7 @@ void preference(LinkKind link, const PreferenceIn<T>& in, Span<T> out, const Exe
 
 template <class T>
 void preference_matrix(LinkKind link, const PreferenceMatrixIn<T>& in, T* out, const Exec& exec) {
+  if (in.first_advantage == T(0) && sizeof(T) > 4) return symmetric_matrix(link, in, out, exec);  // float is as quick in rows
   const Index n = in.n, n_rows = in.n_problems * n;
   with_link(link, [&](auto f) {
     parallel_for(exec, n_rows, rows_per_chunk(n), n_rows * n, [&](Index first, Index last, int) {

@@ -138,7 +138,8 @@ def preference_matrix(
         Added to every difference: entry [i, j] is then the probability that i, shown first, beats
         j.
     out : array, optional
-        Where the result goes: of the library of `scores`, shape (..., n, n), floating.
+        Where the result goes: of the library of `scores`, shape (..., n, n), floating. float16
+        and bfloat16 are made from float32.
     n_threads : int, optional
         Threads to use at most. The result does not depend on it.
 
@@ -184,7 +185,11 @@ def preference_matrix(
     s, *variances = (_contiguous(x, s.shape, dtype) for x in arrays.values())
     shape = (*s.shape, s.shape[-1])
     place = None if out is None else check_out(name, out, shape)
-    result = _place(place, shape, dtype, [s, *variances])
+    kind = dtype
+    if place is not None and place.dtype.itemsize == 2 and advantage == 0.0:
+        kind = place.dtype
+        s, *variances = (x.astype(np.float32, copy=False) for x in (s, *variances))
+    result = _place(place, shape, kind, [s, *variances])
     v = variances[0] if variances else None
     _backend.cpu().preference_matrix(s, link, v, advantage, result, n_threads)
     if place is None:
@@ -197,7 +202,7 @@ def preference_matrix(
 
 @dataclass(frozen=True, eq=False)
 class LogLikelihood:
-    """Result of :func:`log_likelihood` with ``gradient=True``.
+    """Result of :func:`log_likelihood` with ``gradient=True`` or ``hessian=True``.
 
     Attributes
     ----------
@@ -205,10 +210,14 @@ class LogLikelihood:
         Log-likelihood.
     gradient : array (..., n)
         Its derivatives in the scores; they add up to 0.
+    hessian : array (..., n, n) or None
+        Its second derivatives, a negative semidefinite matrix whose rows add up to 0. None unless
+        asked for.
     """
 
     value: Any
     gradient: Any
+    hessian: Any = None
 
 
 def log_likelihood(
@@ -222,6 +231,7 @@ def log_likelihood(
     tie_strength: float | None = None,
     first_advantage: float = 0.0,
     gradient: bool = False,
+    hessian: bool = False,
     n_threads: int | None = None,
 ) -> Any:
     """Log-likelihood of scores, given how often each item beat each other one.
@@ -254,6 +264,8 @@ def log_likelihood(
         What it is worth to be shown first; with ordered tables only.
     gradient : bool
         Return the derivatives in the scores, too.
+    hessian : bool
+        Return the gradient and the second derivatives, too.
     n_threads : int, optional
         Threads to use at most. The result does not depend on it.
 
@@ -261,8 +273,7 @@ def log_likelihood(
     -------
     array, scalar or LogLikelihood
         An array of the batch shape, of the library of the arguments (a NumPy scalar where that is
-        NumPy and 0-d); with `gradient` a
-        :class:`LogLikelihood`.
+        NumPy and 0-d); with `gradient` or `hessian` a :class:`LogLikelihood`.
 
     Raises
     ------
@@ -316,19 +327,57 @@ def log_likelihood(
     ready = {key: _contiguous(x, (*batch, n, n), dtype) for key, x in arrays.items()}
     won, lost, tied = (ready.get(key) for key in ("wins", "losses", "tie_counts"))
     assert won is not None
+    derivatives = bool(gradient or hessian)
     if model is not None and tied is not None:
-        value, slopes = np.empty(batch, dtype), np.empty((*batch, n), dtype) if gradient else None
+        value = np.empty(batch, dtype)
+        slopes = np.empty((*batch, n), dtype) if derivatives else None
         _backend.cpu().outcome_likelihood(
             s, (won, lost, tied), *model, advantage, value, slopes, n_threads
         )
     else:
         if ties == "half" and tied is not None:
             won, lost = with_half_ties(won, lost, tied)
+        tied = None
         value, slopes = _backend.cpu().log_likelihood(
-            s, won, lost, link, advantage, bool(gradient), n_threads
+            s, won, lost, link, advantage, derivatives, n_threads
         )
-    value = library.from_numpy(value, like)
-    return LogLikelihood(value, library.from_numpy(slopes, like)) if gradient else value
+    second = None
+    if hessian:
+        second = _hessian(s, (won, lost, tied), link, model, advantage)
+        second[np.isnan(value)] = np.nan
+    parts = (None if a is None else library.from_numpy(a, like) for a in (value, slopes, second))
+    result = LogLikelihood(*parts)
+    return result if derivatives else result.value
+
+
+def _hessian(
+    s: Array,
+    tables: tuple[Array | None, ...],
+    link: str,
+    model: tuple[str, float] | None,
+    advantage: float,
+) -> Array:
+    """Second derivatives: curvature moves from the pairs to the diagonal, as it does in a graph."""
+    n = s.shape[-1]
+    wide = s.astype(np.float64)
+    d = wide[..., :, None] - wide[..., None, :] + advantage
+    counts = np.zeros((3, *d.shape))
+    for count, table in zip(counts, tables, strict=True):
+        if table is not None:
+            count[...] = np.where(np.eye(n, dtype=bool), 0.0, table)
+    if model is None:
+        out = np.empty((3, *d.shape))
+        _backend.cpu().pair_terms(d, counts[0], counts[1], link, *out)
+        curvature = out[2]
+    else:
+        if tables[1] is None:  # without an order a tie stands twice and counts once
+            counts[2] *= 0.5
+        out = np.empty((6, *d.shape))
+        _backend.cpu().outcome_terms(d, counts, *model, out)
+        curvature = out[3]
+    result: Array = curvature + np.swapaxes(curvature, -1, -2)
+    result[..., np.eye(n, dtype=bool)] = -result.sum(axis=-1)
+    return result.astype(s.dtype)
 
 
 def _tie_model(
