@@ -47,6 +47,32 @@ def softmax_calls(name, x):
     return calls
 
 
+def filter_calls(x, rule, amount):
+    """The logits processors of transformers, as masks of what is kept: each row is sorted."""
+    if not torch:
+        return {}
+    t = torch.from_numpy(x)
+
+    def top_p():
+        ordered, index = torch.sort(t)
+        removed = ordered.softmax(-1).cumsum(-1) <= 1 - amount
+        removed[..., -1:] = False
+        return ~removed.scatter(1, index, removed)
+
+    def typical():
+        log_p = torch.log_softmax(t, -1)
+        entropy = -(log_p * log_p.exp()).nansum(-1, keepdim=True)
+        ordered, index = torch.sort(abs(-log_p - entropy))
+        last = (t.gather(-1, index).softmax(-1).cumsum(-1) < amount).sum(1)
+        removed = ordered > ordered.gather(1, last.clamp(max=t.shape[-1] - 1)[:, None])
+        return ~removed.scatter(1, index, removed)
+
+    def top_k():
+        return t >= torch.topk(t, amount)[0][..., -1:]
+
+    return {"torch": {"top_p": top_p, "typical": typical, "top_k": top_k}[rule]}
+
+
 def level_calls(x, tokens, levels):
     """Gather the columns, softmax, expectation."""
     weights = np.asarray(levels, x.dtype)

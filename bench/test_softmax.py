@@ -51,6 +51,19 @@ def test_level_scores(measure, n_rows, who):
     measure(f"level_scores, {n_rows} rows of a vocabulary", who, calls[who], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("who", ["softmap", "torch"])
+@pytest.mark.parametrize(("rule", "amount"), [("typical", 0.9), ("top_p", 0.9), ("top_k", 50)])
+def test_row_filter(measure, rule, amount, who):
+    """Logits of a vocabulary in float32; who sums in another order may differ at the cut."""
+    x = np.random.default_rng(0).normal(0, 4, (64, 128_256)).astype(np.float32)
+    calls = {"softmap": lambda: softmap.row_filter(x, rule, amount)}
+    calls |= rivals.filter_calls(x, rule, amount)
+    if who not in calls:
+        pytest.skip(f"{who} is not installed")
+    assert (np.asarray(calls[who]()) != calls["softmap"]()).sum() < 1e-5 * x.size
+    measure(f"row_filter {rule}, 64 rows of 128,256", who, calls[who])
+
+
 @pytest.mark.parametrize("who", ["numpy", "numpy and softmap"])
 def test_import(benchmark, who):
     """What importing costs, in a process of its own: the difference is softmap's part."""

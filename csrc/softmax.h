@@ -25,6 +25,15 @@ struct StatisticsOut {
   std::int64_t* target_rank;
 };
 
+// Which columns of a row row_filter keeps, and what its amount says.
+enum class Filter {
+  kTypical,  // smallest set of the columns whose -log p is nearest to the entropy, of at least this probability
+  kTopP,     // smallest set of the most probable columns, of at least this probability
+  kTopK,     // this many of the most probable columns
+  kMinP,     // columns of at least this share of the largest probability
+  kEpsilon,  // columns of at least this probability
+};
+
 namespace SOFTMAP_BACKEND {
 
 struct Exec;  // how to run: number of threads (cpu), stream (cuda)
@@ -55,6 +64,12 @@ void level_scores(const Rows<const S>& x, Groups groups, const double* levels, P
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, PerRow<std::int64_t> target,
                     const core::Compute<S>* weights, StatisticsOut<core::Compute<S>> out, const Exec& exec);
+
+// keep[row, column] for the filter on p = softmax(z); equal columns are kept or left together. At least min_keep are kept, in
+// the order of the filter, but none that is -inf. Nothing in a row with a NaN, a +inf or an amount that is out of range.
+template <class S>
+void row_filter(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, Filter filter, PerRow<double> amount,
+                Index min_keep, bool* keep, const Exec& exec);
 
 // Sum of exp(x) along each row as m 2^e, m in [1, 2), whatever the size of x; an empty sum is (0, -inf).
 template <class S>

@@ -46,6 +46,7 @@ CASES = {
     "qalign.score": ([FIVE], {}),
     "qbench.score": ([ROWS, [0, 1], 5], {}),
     "realqa.score": ([np.cos(np.arange(60.0)).reshape(2, 3, 10) * 4], {}),
+    "sampling.truncated": ([ROWS, "typical", 0.5], {}),
     "specdec.acceptance": ([np.array([0.5, 0.3, 0.2]), np.array([0.6, 0.1, 0.3])], {}),
     "specdec.draft_length": ([CHANCES], {}),
     "text_tests.answer": ([TEXT, WORDS], {}),

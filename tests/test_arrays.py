@@ -188,6 +188,12 @@ def test_row_statistics_keeps_the_library(library, dtype):
         check_same(library, softmap.row_statistics(library.make(x), **options), want)
 
 
+def test_row_filter_keeps_the_library(library):
+    for rule, amount in (("top_k", 2), ("typical", RNG.uniform(0.2, 0.8, (4, 5)))):
+        want = softmap.row_filter(X, rule, amount)
+        check_same(library, softmap.row_filter(library.make(X), rule, amount), want)
+
+
 def test_partial_sums_keep_the_library(library):
     a = softmap.logsumexp_partial(X)
     b = softmap.logsumexp_partial(library.make(X))
@@ -392,6 +398,7 @@ def test_dask_is_lazy():
     lazy += [*softmap.logsumexp(x, -1, b=x, return_sign=True)]
     lazy += [v for v in parts(softmap.level_scores(x, None, range(6))).values() if v is not None]
     lazy += [v for v in parts(softmap.row_statistics(x, target=1)).values() if v is not None]
+    lazy += [softmap.row_filter(x, "top_p", 0.5)]
     lazy += softmap.merge_partials(softmap.logsumexp_partial(x), softmap.logsumexp_partial(x))
     assert all(isinstance(y, da.Array) for y in lazy)
     assert lazy[0].chunks == x.chunks

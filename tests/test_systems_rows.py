@@ -8,7 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from softmap.systems import data_diet, dexml, energy, nkd, specdec, text_tests, z_loss
+from softmap.systems import data_diet, dexml, energy, nkd, sampling, specdec, text_tests, z_loss
 from systems_cases import close, mp
 
 INF, NAN = np.inf, np.nan
@@ -254,6 +254,32 @@ def test_acceptance_draws_from_the_target():
     )  # fmt: skip
     same = specdec.acceptance([0.25, 0.75], [0.25, 0.75])
     assert (same.rate, same.residual.tolist()) == (1, [0.25, 0.75])
+
+
+# Sampling
+
+
+def transformers_typical(scores, mass):
+    """What the processor does, with NumPy's sort."""
+    log_p = scores - np.log(np.exp(scores).sum())
+    p = np.exp(log_p)
+    away = abs(-log_p + np.nansum(log_p * p))
+    order = np.argsort(away)
+    last = min((p[order].cumsum() < mass).sum(), len(p) - 1)
+    return np.where(away > away[order][last], -INF, scores)
+
+
+def test_truncated_logits(backend):
+    rows = np.random.default_rng(8).normal(0, 2, (20, 30))
+    for mass in (0.2, 0.5, 0.9):
+        want = [transformers_typical(row, mass) for row in rows]
+        np.testing.assert_array_equal(sampling.truncated(rows, "typical", mass), want)
+    order = rows.argsort(axis=-1)
+    kept = sampling.truncated(rows, "top_k", 4) > -INF
+    assert [set(np.flatnonzero(k)) for k in kept] == [set(o[-4:]) for o in order]
+    few, most = [3.0, 3.0, 2.9] + [0.0] * 40, sampling.truncated
+    assert most(few, "typical", 0.1)[0] == -INF  # the argmax
+    assert most(few, "top_p", 0.1)[0] == 3
 
 
 # Labels

@@ -159,6 +159,25 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
   });
 }
 
+// x: at least one axis, rows along the last; temperature and amount: 0-d, or one a row.
+py::object row_filter(const py::array& x, int filter, const py::array& temperature, const py::array_t<double>& amount,
+                      Index min_keep, py::handle n_threads) {
+  const int threads = threads_for("row_filter", n_threads);
+  return with_storage(element_of(x), [&]<class S>() -> py::object {
+    using T = Compute<S>;
+    const auto rows = const_rows<S>(x, std::uint64_t(1) << (x.ndim() - 1));
+    py::array keep = new_array(py::dtype::of<bool>(), x.ndim(), x.shape());
+    auto* const keep_data = static_cast<bool*>(keep.mutable_data());
+    const PerRow<T> t{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
+    const PerRow<double> a{amount.data(), amount.ndim() == 0 ? 0 : 1};
+    {
+      const ReleaseIf release(x.size() >= kReleaseElements);
+      backend::row_filter(rows, t, static_cast<Filter>(filter), a, min_keep, keep_data, make_exec(threads));
+    }
+    return keep;
+  });
+}
+
 py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_threads) {
   const auto bits = axis_bits("logsumexp_partial", x, axis);
   const int threads = threads_for("logsumexp_partial", n_threads);
@@ -187,6 +206,8 @@ void bind_softmax(py::module_& m) {
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
   m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
         py::arg("weights"), py::arg("n_threads"));
+  m.def("row_filter", &row_filter, py::arg("x"), py::arg("filter"), py::arg("temperature"), py::arg("amount"),
+        py::arg("min_keep"), py::arg("n_threads"));
   m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
 }
 

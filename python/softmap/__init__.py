@@ -1,9 +1,10 @@
 """Logits and comparisons in, scores out.
 
-The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `choice_probabilities`),
-pairwise likelihoods (`preference`, `preference_matrix`, `outcome_matrices`, `log_likelihood`) and
-maximum a posteriori scores (`fit_many`, `score_against_anchors`; `Comparisons` and `fit` for
-labelled data).
+The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `row_filter`,
+`choice_probabilities`), pairwise likelihoods (`preference`, `preference_matrix`,
+`outcome_matrices`, `log_likelihood`) and maximum a posteriori scores (`fit_many`,
+`score_against_anchors`; `Comparisons` and `fit` for labelled data). The scoring systems of papers
+are in `softmap.systems`.
 """
 
 from softmap.choices import ChoiceProbabilities, choice_probabilities
@@ -17,6 +18,7 @@ from softmap.io import read_comparisons
 from softmap.outcomes import OutcomeMatrices, outcome_matrices
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
+from softmap.row_filter import row_filter
 from softmap.runtime import info, preload, release_memory, set_num_threads, supports, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
 from softmap.softmax_statistics import (
@@ -65,6 +67,7 @@ __all__ = [
     "preload",
     "read_comparisons",
     "release_memory",
+    "row_filter",
     "row_statistics",
     "score_against_anchors",
     "set_num_threads",

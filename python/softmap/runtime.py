@@ -175,6 +175,7 @@ _OPERATIONS = {
     "log_softmax": "complex dask device",
     "logsumexp": "complex dask device",
     "level_scores": "dask",
+    "row_filter": "dask",
     "row_statistics": "dask",
     "logsumexp_partial": "dask",
     "preference": "",

@@ -233,3 +233,36 @@ SIZES = {
     "64 rows of a vocabulary": (64, 128_256),
     "one row of 16 million": (1, 1 << 24),
 }
+
+
+# What row_filter keeps: by rule, an order of the columns and how far along it to go.
+FILTERS = ("typical", "top_p", "top_k", "min_p", "epsilon")
+
+
+def kept_columns(row, rule, amount, min_keep=1):
+    """The definition, for a row of finite numbers and -inf: a bool a column."""
+    z = [float(v) for v in row]
+    live = [k for k, v in enumerate(z) if v > -np.inf]
+    with mp.workdps(60):
+        largest = max(z)
+        terms = {k: mp.exp(mp.mpf(z[k]) - largest) for k in live}
+        total = mp.fsum(terms.values())
+        p = {k: t / total for k, t in terms.items()}
+        key = {k: -z[k] for k in live}
+        if rule == "typical":
+            entropy = -mp.fsum(q * mp.log(q) for q in p.values())
+            key = {k: abs(-mp.log(q) - entropy) for k, q in p.items()}
+        order = sorted(live, key=key.get)
+        enough, mass, last = 0, mp.mpf(0), -1
+        for place, k in enumerate(order):
+            if rule in ("typical", "top_p"):
+                wanted = mass < amount
+            elif rule == "top_k":
+                wanted = place < amount
+            else:
+                wanted = p[k] >= amount * (max(p.values()) if rule == "min_p" else 1)
+            mass += p[k]
+            if wanted or place < min_keep:
+                enough, last = place + 1, k
+        assert enough or last < 0
+        return [k in key and last >= 0 and key[k] <= key[last] for k in range(len(z))]
