@@ -73,6 +73,35 @@ def filter_calls(x, rule, amount):
     return {"torch": {"top_p": top_p, "typical": typical, "top_k": top_k}[rule]}
 
 
+def root_calls(x, function, target):
+    """The official loops: 32 bisections for soft top-k, 10 steps of Newton for TempNet."""
+    if not torch:
+        return {}
+    t = torch.from_numpy(x)
+    size = x.shape[-1]
+
+    def sigmoid_sum():
+        low, high = -t.amax(-1, keepdim=True) - 10, -t.amin(-1, keepdim=True) + 10
+        for _ in range(32):
+            middle = (low + high) / 2
+            above = torch.sigmoid(t + middle).sum(-1, keepdim=True) > target
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return ((low + high) / 2)[:, 0]
+
+    def divergence():
+        z = t - t.amax(-1, keepdim=True)
+        tau = torch.ones_like(z[:, :1])
+        for _ in range(10):
+            p = torch.softmax(z / tau, -1)
+            mean = (p * z).sum(-1, keepdim=True)
+            spread = (p * z * z).sum(-1, keepdim=True) - mean**2
+            value = torch.logsumexp(z / tau, -1, keepdim=True) + target - np.log(size) - mean / tau
+            tau = tau - value / (spread / tau**3)
+        return tau[:, 0]
+
+    return {"torch": {"sigmoid_sum": sigmoid_sum, "divergence": divergence}[function]}
+
+
 def level_calls(x, tokens, levels):
     """Gather the columns, softmax, expectation."""
     weights = np.asarray(levels, x.dtype)

@@ -64,6 +64,19 @@ def test_row_filter(measure, rule, amount, who):
     measure(f"row_filter {rule}, 64 rows of 128,256", who, calls[who])
 
 
+@pytest.mark.parametrize("who", ["softmap", "torch"])
+@pytest.mark.parametrize(("function", "target"), [("sigmoid_sum", 5.0), ("divergence", 1.0)])
+def test_row_root(measure, function, target, who):
+    """The shift of a soft top-k and the temperature of TempNet, from float32."""
+    x = np.random.default_rng(0).normal(0, 1.5, (4096, 1024)).astype(np.float32)
+    calls = {"softmap": lambda: softmap.row_root(x, function, target)}
+    calls |= rivals.root_calls(x, function, target)
+    if who not in calls:
+        pytest.skip(f"{who} is not installed")
+    expected = softmap.row_root(x.astype(np.float64), function, target)
+    measure(f"row_root {function}, 4096 rows of 1024", who, calls[who], expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("who", ["numpy", "numpy and softmap"])
 def test_import(benchmark, who):
     """What importing costs, in a process of its own: the difference is softmap's part."""

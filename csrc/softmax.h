@@ -34,6 +34,12 @@ enum class Filter {
   kEpsilon,  // columns of at least this probability
 };
 
+// A function of a number and a row, which row_root solves.
+enum class Root {
+  kSigmoidSum,  // sum sigmoid(x + t), in t
+  kDivergence,  // KL(softmax(x / tau) || uniform), in tau; uniform over the columns that are not -inf
+};
+
 namespace SOFTMAP_BACKEND {
 
 struct Exec;  // how to run: number of threads (cpu), stream (cuda)
@@ -70,6 +76,11 @@ void row_statistics(const Rows<const S>& x, PerRow<core::Compute<S>> temperature
 template <class S>
 void row_filter(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, Filter filter, PerRow<double> amount,
                 Index min_keep, bool* keep, const Exec& exec);
+
+// out[row] = where the function of the row takes the target: NaN where it never does or the row has NaN, +inf or nothing; 0 for a
+// divergence that only the limit of tau -> 0 reaches, or not even that. -inf is left out.
+template <class S>
+void row_root(const Rows<const S>& x, Root function, PerRow<double> target, core::Compute<S>* out, const Exec& exec);
 
 // Sum of exp(x) along each row as m 2^e, m in [1, 2), whatever the size of x; an empty sum is (0, -inf).
 template <class S>

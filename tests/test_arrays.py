@@ -194,6 +194,12 @@ def test_row_filter_keeps_the_library(library):
         check_same(library, softmap.row_filter(library.make(X), rule, amount), want)
 
 
+def test_row_root_keeps_the_library(library):
+    for function, target in (("sigmoid_sum", 2.5), ("divergence", RNG.uniform(0.2, 0.8, (4, 5)))):
+        want = softmap.row_root(X, function, target)
+        check_same(library, softmap.row_root(library.make(X), function, target), want)
+
+
 def test_partial_sums_keep_the_library(library):
     a = softmap.logsumexp_partial(X)
     b = softmap.logsumexp_partial(library.make(X))

@@ -8,7 +8,17 @@ import mpmath
 import numpy as np
 import pytest
 
-from softmap.systems import data_diet, dexml, energy, nkd, sampling, specdec, text_tests, z_loss
+from softmap.systems import (
+    data_diet,
+    dexml,
+    energy,
+    nkd,
+    sampling,
+    specdec,
+    tempnet,
+    text_tests,
+    z_loss,
+)
 from systems_cases import close, mp
 
 INF, NAN = np.inf, np.nan
@@ -254,6 +264,54 @@ def test_acceptance_draws_from_the_target():
     )  # fmt: skip
     same = specdec.acceptance([0.25, 0.75], [0.25, 0.75])
     assert (same.rate, same.residual.tolist()) == (1, [0.25, 0.75])
+
+
+# Temperatures and soft top-k
+
+
+def test_tempnet_temperature(backend):
+    """The root of the dual, as the paper writes it; clamped where there is none."""
+    z, rho = [2.0, 0.5, -1.0, 1.0, 0.0], 0.2
+
+    def dual(tau):
+        p = [mpmath.exp(x) for x in log_softmax(z, tau)]
+        total = mpmath.log(mpmath.fsum(mpmath.exp(mp(x) / tau) for x in z))
+        mean = mpmath.fsum(q * mp(x) for q, x in zip(p, z, strict=True))
+        return total + mp(rho) - mpmath.log(5) - mean / tau
+
+    root = mpmath.findroot(dual, 1.5)
+    close(tempnet.temperature(z, rho), root)
+    # log 5 is beyond reach, log(5 / 2) with two that tie.
+    rows = [z, z, [1.0, 1.0, 0.0, 0.0, 0.0], [0.0] * 5, [*z[:4], NAN]]
+    got = tempnet.temperature(rows, [math.log(5), -1.0, 0.92, 0.1, 0.1])
+    np.testing.assert_array_equal(got, [0.01, NAN, 0.01, 0.01, NAN])
+
+
+def test_tempnet_loss_is_least_at_the_temperature(backend):
+    z, tau, rho = [2.0, 0.5, -1.0], 0.7, 9.0
+    want = mp(tau) * -log_softmax(z, mp(tau))[1] + (rho - mpmath.log(3)) * mp(tau)
+    close(tempnet.robust_loss(z, 1, tau, rho=rho), want)
+    row = np.array([2.0, 0.5, -1.0, 1.0, 0.0])
+    best = tempnet.temperature(row, 0.2)
+    taus = best * np.array([0.9, 0.99, 1.0, 1.01, 1.1])
+    losses = tempnet.robust_loss(np.tile(row, (5, 1)), [0] * 5, taus, rho=0.2)
+    assert (losses + row[0]).argmin() == 2  # tau LSE(z / tau) + (rho - log V) tau
+
+
+def test_soft_top_k(backend):
+    s = [4.0, 1.0, 3.0, -2.0, 0.0]
+    for k, alpha in [(2, 2.0), (0.5, 1.0), (4.99, 3.0)]:
+        root = mpmath.findroot(
+            lambda t, k=k, alpha=alpha: sum(1 / (1 + mpmath.exp(-alpha * (x + t))) for x in s) - k,
+            float(dexml.soft_top_k(s, k=k, alpha=alpha, temperature=1).shift),
+        )
+        r = dexml.soft_top_k(s, k=k, alpha=alpha, temperature=1)
+        close(r.shift, root)
+        close(r.probabilities, [1 / (1 + mpmath.exp(-alpha * (x + root))) for x in s], rtol=1e-12)
+    r = dexml.soft_top_k([[0.3, 0.1, -INF], [0.3, NAN, 0.1]], k=1)
+    close(r.probabilities[0].sum(), 1)
+    assert np.isnan(r.shift).tolist() == [False, True]
+    assert np.isnan(dexml.soft_top_k(s, k=5).shift)
 
 
 # Sampling

@@ -178,6 +178,24 @@ py::object row_filter(const py::array& x, int filter, const py::array& temperatu
   });
 }
 
+// As row_filter: rows along the last axis; target 0-d or one a row.
+py::object row_root(const py::array& x, int function, const py::array_t<double>& target, py::handle n_threads) {
+  const int threads = threads_for("row_root", n_threads);
+  return with_storage(element_of(x), [&]<class S>() -> py::object {
+    using T = Compute<S>;
+    const auto bits = std::uint64_t(1) << (x.ndim() - 1);
+    const auto rows = const_rows<S>(x, bits);
+    py::array out = new_array<T>(reduced_shape(x, bits));
+    auto* const data = static_cast<T*>(out.mutable_data());
+    {
+      const ReleaseIf release(x.size() >= kReleaseElements / 16);
+      backend::row_root(rows, static_cast<Root>(function), PerRow<double>{target.data(), target.ndim() == 0 ? 0 : 1}, data,
+                        make_exec(threads));
+    }
+    return out;
+  });
+}
+
 py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_threads) {
   const auto bits = axis_bits("logsumexp_partial", x, axis);
   const int threads = threads_for("logsumexp_partial", n_threads);
@@ -208,6 +226,7 @@ void bind_softmax(py::module_& m) {
         py::arg("weights"), py::arg("n_threads"));
   m.def("row_filter", &row_filter, py::arg("x"), py::arg("filter"), py::arg("temperature"), py::arg("amount"),
         py::arg("min_keep"), py::arg("n_threads"));
+  m.def("row_root", &row_root, py::arg("x"), py::arg("function"), py::arg("target"), py::arg("n_threads"));
   m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
 }
 

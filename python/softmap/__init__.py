@@ -1,7 +1,7 @@
 """Logits and comparisons in, scores out.
 
-The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `row_filter`,
-`choice_probabilities`), pairwise likelihoods (`preference`, `preference_matrix`,
+The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `choice_probabilities`,
+`row_filter`, `row_root`), pairwise likelihoods (`preference`, `preference_matrix`,
 `outcome_matrices`, `log_likelihood`) and maximum a posteriori scores (`fit_many`,
 `score_against_anchors`; `Comparisons` and `fit` for labelled data). The scoring systems of papers
 are in `softmap.systems`.
@@ -19,6 +19,7 @@ from softmap.outcomes import OutcomeMatrices, outcome_matrices
 from softmap.pairwise import LogLikelihood, log_likelihood, preference, preference_matrix
 from softmap.result import Estimate, Fit
 from softmap.row_filter import row_filter
+from softmap.row_root import row_root
 from softmap.runtime import info, preload, release_memory, set_num_threads, supports, threads
 from softmap.softmax import LevelScores, level_scores, log_softmax, logsumexp, softmax
 from softmap.softmax_statistics import (
@@ -68,6 +69,7 @@ __all__ = [
     "read_comparisons",
     "release_memory",
     "row_filter",
+    "row_root",
     "row_statistics",
     "score_against_anchors",
     "set_num_threads",

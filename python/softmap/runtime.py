@@ -176,6 +176,7 @@ _OPERATIONS = {
     "logsumexp": "complex dask device",
     "level_scores": "dask",
     "row_filter": "dask",
+    "row_root": "dask",
     "row_statistics": "dask",
     "logsumexp_partial": "dask",
     "preference": "",

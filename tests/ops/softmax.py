@@ -266,3 +266,19 @@ def kept_columns(row, rule, amount, min_keep=1):
                 enough, last = place + 1, k
         assert enough or last < 0
         return [k in key and last >= 0 and key[k] <= key[last] for k in range(len(z))]
+
+
+# How far a root of row_root may be off, relative to max(1, |t|) and to tau: the result is rounded
+# to float32; in float64 the sums limit it.
+ROOT_BOUND = {"float32": 6e-8, "float16": 6e-8, "bfloat16": 6e-8, "float64": 1e-13}
+
+
+def root_value(function, row, u):
+    """The function of `u` and a row of finite numbers, by its definition."""
+    z = [mp.mpf(float(v)) for v in row]
+    if function == "sigmoid_sum":
+        return mp.fsum(1 / (1 + mp.exp(-(v + u))) for v in z)
+    largest = max(z)
+    e = [mp.exp((v - largest) / u) for v in z]
+    p = [v / mp.fsum(e) for v in e]
+    return mp.fsum(q * mp.log(q * len(z)) for q in p if q > 0)

@@ -1,14 +1,16 @@
-"""Dual encoders for extreme classification: the decoupled softmax."""
+"""Dual encoders for extreme classification: decoupled softmax and soft top-k."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from softmap.pairwise import preference
+from softmap.row_root import row_root
 from softmap.softmax import logsumexp
 from softmap.systems._recipe import broadcast, float_rows, integers, recipe
 
-__all__ = ["Decoupled", "decoupled_softmax"]
+__all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,65 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     log_p = np.where(right, -np.logaddexp(0, negatives - s), np.nan)
     total = np.where(right, log_p, 0).sum(axis=-1)
     return Decoupled(log_p, -total / right.sum(axis=-1).astype(s.dtype))
+
+
+@dataclass(frozen=True)
+class SoftTopK:
+    """Result of :func:`soft_top_k`.
+
+    Attributes
+    ----------
+    probabilities : array (..., L)
+        How much each label is among the k best; they add up to k.
+    shift : array (...)
+        t.
+    """
+
+    probabilities: Any
+    shift: Any
+
+
+@recipe(scores=float_rows)
+def soft_top_k(
+    scores: Any, *, k: float = 5.0, alpha: float = 2.0, temperature: float = 0.05
+) -> SoftTopK:
+    """Smooth membership in the k best: q = sigmoid(alpha (s + t)), with t such that sum(q) = k.
+
+    Parameters
+    ----------
+    scores : array_like (..., L)
+        Scores of L labels; s = scores / temperature. -inf is left out.
+    k : float
+        Above 0 and below the number of labels.
+    alpha : float
+        How sharp the edge is.
+    temperature : float
+        Divides the scores.
+
+    Returns
+    -------
+    result : SoftTopK of (...) rows
+        NaN where k is out of range.
+
+    Notes
+    -----
+    The loss is minus the mean of log q over the right labels. The derivative of q in s is
+    alpha (diag(w) - w w' / sum(w)), with w = q (1 - q). Official code takes 32 bisections.
+
+    Checked against: the root in 50 digits.
+
+    References
+    ----------
+    N. Gupta et al., arXiv:2310.10636; the authors' topk_utils.py.
+
+    Examples
+    --------
+    >>> from softmap.systems import dexml
+    >>> result = dexml.soft_top_k([4.0, 1.0, 3.0, -2.0, 0.0], k=2, temperature=1)
+    >>> result.probabilities.round(4), result.shift.round(4)
+    (array([9.820e-01, 1.191e-01, 8.807e-01, 3.000e-04, 1.800e-02]), np.float64(-2.0007))
+    """
+    s = np.asarray(alpha / temperature, dtype=scores.dtype) * scores
+    shift = row_root(s, "sigmoid_sum", k)
+    q = preference(s + shift[..., None], 0.0)
+    return SoftTopK(q, shift / np.asarray(alpha, dtype=s.dtype))
