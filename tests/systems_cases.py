@@ -19,6 +19,7 @@ CASES = {
     "adaptive_compute.keep": ([np.array([[0.6, 0.9, 0.95], [0.5, 0.5, 0.1]])], {"fraction": 0.5}),
     "adaptive_compute.score": ([ROWS, 3], {}),
     "adaptive_compute.temperature": ([5], {}),
+    "calibration.temperature": ([FIVE, np.array([2, 1])], {}),
     "compare2score.comparison_matrix": ([PREFERENCES, ANCHORS], {}),
     "compare2score.levels": ([*OPINIONS, *OPINIONS[::-1]], {}),
     "compare2score.preference": ([FIVE], {"temperature": 2.0}),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from softmap.systems import (
+    calibration,
     data_diet,
     dexml,
     energy,
@@ -267,6 +268,38 @@ def test_acceptance_draws_from_the_target():
 
 
 # Temperatures and soft top-k
+
+
+def test_temperature_scaling_minimises_the_loss(backend):
+    rows = [[2.0, 0.5, -1.0], [0.0, 1.0, 3.0], [1.0, 1.5, 0.0], [4.0, 0.0, 0.0], [0.5, 0.0, 1.0]]
+    target = [0, 2, 1, 1, 0]
+
+    def slope(u):
+        """Of the mean loss in u = log T, from the definition."""
+        return mpmath.diff(
+            lambda v: sum(
+                -log_softmax(z, mpmath.exp(v))[y] for z, y in zip(rows, target, strict=True)
+            ),
+            u,
+        )
+
+    with mpmath.workdps(30):
+        want = mpmath.exp(mpmath.findroot(slope, (0.2, 1.0), solver="anderson", tol=1e-40))
+    got = calibration.temperature(rows, target)
+    close(got, want, rtol=1e-9)
+    padded = calibration.temperature([*rows, [9.0, 0.0, 0.0]], [*target, -100])
+    close(padded, want, rtol=1e-9)
+
+
+def test_temperature_scaling_at_its_limits():
+    z = np.random.default_rng(9).normal(0, 2, (50, 4))
+    assert calibration.temperature(z, z.argmax(axis=-1)) == 0  # always right: T -> 0
+    assert calibration.temperature(z, z.argmin(axis=-1)) == INF
+    assert np.isnan(calibration.temperature(z, np.full(50, -1)))
+    z[3, 1] = NAN
+    assert np.isnan(calibration.temperature(z, np.zeros(50, int)))
+    single = calibration.temperature(z[4:].astype(np.float32), z[4:].argmax(axis=-1) // 2)
+    close(single, calibration.temperature(z[4:], z[4:].argmax(axis=-1) // 2), rtol=1e-5)
 
 
 def test_tempnet_temperature(backend):
