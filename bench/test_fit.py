@@ -6,6 +6,7 @@ import pytest
 import rivals
 import softmap
 from ops.fit import ANCHORS, LINKS, MIN_MAX_SCORE, PREFERENCES, random_tables
+from softmap.systems import compare2score
 
 
 @pytest.mark.parametrize("who", ["softmap logit", "softmap probit", "numpy Newton"])
@@ -51,6 +52,21 @@ def test_score_many_images(measure, link):
     expected = softmap.fit_many(wins, prior_sd=1.0, link=link).scores[:, 5]
     np.testing.assert_allclose(ours()[:4], expected, atol=1e-9)
     measure("score_against_anchors, 100,000 images", f"softmap {link}", ours, fits=100_000)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_score_many_images_from_logits(measure, link):
+    """Compare2Score in one call: float32 five-level logits in, scores from 0 to 100 out."""
+    logits = np.random.default_rng(0).normal(15, 5, (100_000, 5, 5)).astype(np.float32)
+
+    def ours():
+        return compare2score.score(logits, ANCHORS, link=link).score
+
+    double, weights = logits.astype(np.float64), [0, 0.25, 0.5, 0.75, 1]
+    p = softmap.level_scores(double, None, weights, temperature=100)
+    expected = softmap.score_against_anchors(p.score, ANCHORS, link=link, rescale=(0, 100)).score
+    group = "compare2score.score, 100,000 images"
+    measure(group, f"softmap {link}", ours, expected, rtol=1e-4, fits=100_000)
 
 
 @pytest.mark.parametrize("who", ["softmap from counts", "softmap", "choix ilsr", "evalica"])
