@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 
 import numpy as np
+import scipy.optimize
 import scipy.special
 
 
@@ -132,6 +133,19 @@ def preference_calls(scores, link):
     return calls
 
 
+def likelihood_calls(scores, wins):
+    """Value and gradient from a list of (winner, loser)."""
+    if not choix:
+        return {}
+    data = [(int(i), int(j)) for i, j in np.argwhere(wins) for _ in range(int(wins[i, j]))]
+    functions = importlib.import_module("choix.opt").PairwiseFcts(data, 0.0)
+
+    def call():
+        return np.r_[-functions.objective(scores), -functions.gradient(scores)]
+
+    return {"choix": call}
+
+
 # Fits
 
 
@@ -153,6 +167,38 @@ def newton_numpy(wins, prior_sd, steps=8):
         return s
 
     return call
+
+
+def newton_scipy(wins, prior_sd):
+    """One problem after the other by scipy.optimize.minimize, method trust-exact."""
+    n, index = wins.shape[-1], np.arange(wins.shape[-1])
+    wins = np.where(np.eye(n, dtype=bool), 0, wins)
+
+    def solve(table):
+        games = table + table.T
+
+        def value(s):
+            d = s[:, None] - s
+            return (s @ s) / (2 * prior_sd**2) - (table * scipy.special.log_expit(d)).sum()
+
+        def gradient(s):
+            p = scipy.special.expit(s[:, None] - s)
+            return s / prior_sd**2 - (table - games * p).sum(axis=1)
+
+        def hessian(s):
+            p = scipy.special.expit(s[:, None] - s)
+            h = -games * p * (1 - p)
+            h[index, index] = -h.sum(axis=1) + 1 / prior_sd**2
+            return h
+
+        start = np.zeros(n)
+        options = {"gtol": 1e-8}
+        fit = scipy.optimize.minimize(
+            value, start, jac=gradient, hess=hessian, method="trust-exact", options=options
+        )
+        return fit.x
+
+    return lambda: np.array([solve(table) for table in wins])
 
 
 def adam_torch(preferences, anchors, steps=100):

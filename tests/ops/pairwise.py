@@ -163,7 +163,7 @@ def random_problem(seed, n, batch=()):
 
 
 # (problems, items): what the benchmarks run.
-SIZES = [(1, 5), (1, 1000), (10_000, 6), (5000, 32)]
+SIZES = [(1, 5), (1, 1000), (10_000, 6), (1000, 100), (1, 8192)]
 
 
 def log_likelihood(scores, wins, losses=None, link="logit", first_advantage=0.0):
