@@ -21,6 +21,8 @@ namespace bindings {
 void bind_softmax(py::module_&);
 void bind_pairwise(py::module_&);
 void bind_fit(py::module_&);
+void bind_counts(py::module_&);
+void bind_labels(py::module_&);
 void bind_special(py::module_&);
 }  // namespace bindings
 
@@ -34,5 +36,7 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   softmap::bindings::bind_softmax(m);
   softmap::bindings::bind_pairwise(m);
   softmap::bindings::bind_fit(m);
+  softmap::bindings::bind_counts(m);
+  softmap::bindings::bind_labels(m);
   softmap::bindings::bind_special(m);
 }

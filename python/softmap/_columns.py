@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import numbers
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softmap import _backend
+from softmap._labels import column_of, encode, is_hashable, is_missing, sort_labels
 from softmap.choices import ChoiceProbabilities
 
 Ints = NDArray[np.int64]
@@ -24,7 +24,21 @@ _OUTCOMES: dict[Hashable, float] = {
 KNOWN_OUTCOMES = (
     "known are left, right, tie, model_a, model_b, tie (bothbad), both_bad, bool, 1, 0.5 and 0"
 )
+_MOST_COUNTED = 2**30  # items
 _LARGEST_WEIGHT = 1e15  # counts beyond this are no longer exact in float64
+
+
+class Column(NamedTuple):
+    """A column as it was read: the value of a row is values[codes[row]], or codes[row] itself where
+    values is None. One code stands for all rows.
+    """
+
+    codes: NDArray[Any]
+    values: NDArray[Any] | None
+
+    def rows(self) -> NDArray[Any]:
+        """Return the value of each row."""
+        return self.codes if self.values is None else self.values[self.codes]
 
 
 def outcome_table(where: str, labels: Mapping[Any, Any] | None) -> dict[Hashable, float]:
@@ -35,7 +49,7 @@ def outcome_table(where: str, labels: Mapping[Any, Any] | None) -> dict[Hashable
             f"{where}: labels is a {type(labels).__name__}, it must be a mapping of words"
         )
     for word, meaning in (labels or {}).items():
-        value = _OUTCOMES.get(outcome_key(meaning)) if _is_hashable(meaning) else None
+        value = _OUTCOMES.get(outcome_key(meaning)) if is_hashable(meaning) else None
         if value is None:
             raise ValueError(
                 f"{where}: labels[{word!r}] = {meaning!r}, it must be left, right, tie, a bool, "
@@ -57,9 +71,7 @@ def read_shares(
     """
     if isinstance(outcome, ChoiceProbabilities):
         return _choices(where, outcome, labels, rows)
-    nested = isinstance(outcome, list | tuple) and outcome and hasattr(outcome[0], "__len__")
-    nested = nested and not isinstance(outcome[0], str | bytes)
-    if nested or getattr(outcome, "ndim", 1) == 2:
+    if not are_words(outcome):
         p = _real(where, "outcome", outcome)
         if p.shape != (rows, 3):
             rule = f"it must be ({rows}, 3), the probabilities of left, tie and right"
@@ -77,6 +89,15 @@ def read_shares(
         row = int(np.argmax(bad))
         raise ValueError(f"{where}: outcome[{row}] = {p[row]}, a probability is from 0 to 1")
     return np.stack([p, 1.0 - p, np.zeros(rows)]), "soft"
+
+
+def are_words(outcome: Any) -> bool:
+    """Whether outcomes are one word or number a row, not probabilities of several."""
+    nested = isinstance(outcome, list | tuple) and outcome and hasattr(outcome[0], "__len__")
+    nested = nested and not isinstance(outcome[0], str | bytes)
+    return not (
+        nested or isinstance(outcome, ChoiceProbabilities) or getattr(outcome, "ndim", 1) == 2
+    )
 
 
 def _choices(
@@ -113,10 +134,10 @@ def _normalised(where: str, p: Floats) -> Floats:
 
 def read_codes(where: str, name: str, values: Any, rows: int) -> tuple[Ints, tuple[Any, ...]]:
     """Return the codes (rows,) and the sorted labels of a column in which none may be missing."""
-    values = _as_list(where, name, values)
+    values = column_of(where, name, values)
     if len(values) != rows:
         raise ValueError(f"{where}: left has {rows} rows and {name} has {len(values)}")
-    codes, different = _factorize(where, name, values)
+    codes, different = encode(where, name, values)
     for k, label in enumerate(different):
         if is_missing(label):
             row = int(np.argmax(codes == k))
@@ -155,10 +176,10 @@ def read_groups(where: str, groups: Any, rows: int) -> list[tuple[Hashable, Ints
                 )
             members[name] = np.flatnonzero(mask)
     else:
-        values = _as_list(where, "groups", groups)
+        values = column_of(where, "groups", groups)
         if len(values) != rows:
             raise ValueError(f"{where}: left has {rows} rows and groups has {len(values)}")
-        codes, names = _factorize(where, "groups", values)
+        codes, names = encode(where, "groups", values)
         order = np.argsort(codes, kind="stable")
         parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
         members = dict(zip(names, parts, strict=True))
@@ -180,32 +201,43 @@ def _real(where: str, name: str, values: Any, cure: str = "leave masked rows out
     return array.astype(np.float64)
 
 
-def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, rows: int) -> Floats:
-    """Return 1.0, 0.5 or 0.0 per row."""
+def outcome_column(where: str, outcome: Any, labels: Mapping[Any, Any] | None, rows: int) -> Column:
+    """Return 1.0, 0.5 or 0.0 per row, or plain numbers that are still to be checked."""
     table = outcome_table(where, labels)
     if isinstance(outcome, np.ndarray) and outcome.dtype.kind == "c":
         raise TypeError(
             f"{where}: outcome has dtype {outcome.dtype}, it must be words or real numbers"
         )
     scalar = outcome is None or isinstance(outcome, str | bytes | numbers.Number | np.generic)
-    values = [outcome] if scalar else _as_list(where, "outcome", outcome)
+    values = [outcome] if scalar else column_of(where, "outcome", outcome)
     if not scalar and len(values) != rows:
         raise ValueError(f"{where}: left has {rows} rows and outcome has {len(values)}")
-    if not scalar and labels is None and getattr(outcome, "dtype", None) == np.bool_:
-        return np.asarray(outcome, dtype=np.float64)
-    codes, different = _factorize(where, "outcome", values)
-    meaning = [table.get(outcome_key(word), np.nan) for word in different]
-    value = np.array(meaning, dtype=np.float64)[codes]
-    unknown = np.isnan(value)
+    if labels is None and isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
+        return Column(values, None)
+    codes, different = encode(where, "outcome", values)
+    value = np.array([table.get(outcome_key(word), np.nan) for word in different])
+    for code in np.flatnonzero(np.isnan(value)):
+        row, word = int(np.argmax(codes == code)), different[code]
+        place = "outcome" if scalar else f"outcome[{row}]"
+        raise _unknown_outcome(where, place, word)
+    return Column(codes, value)
+
+
+def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, rows: int) -> Floats:
+    """Return 1.0, 0.5 or 0.0 per row."""
+    value = outcome_column(where, outcome, labels, rows).rows()
+    unknown = ~((value == 1) | (value == 0) | (value == 0.5))
     if unknown.any():
         row = int(np.argmax(unknown))
-        word = values[row]
-        place = "outcome" if scalar else f"outcome[{row}]"
-        raise ValueError(
-            f"{where}: {place} = {word!r}, {KNOWN_OUTCOMES} "
-            f"(say what another word means with labels={{{word!r}: 1}}, 1 = left won)"
-        )
-    return np.broadcast_to(value, (rows,))
+        raise _unknown_outcome(where, f"outcome[{row}]", value[row].item())
+    return np.broadcast_to(value.astype(np.float64), (rows,))
+
+
+def _unknown_outcome(where: str, place: str, word: Any) -> ValueError:
+    return ValueError(
+        f"{where}: {place} = {word!r}, {KNOWN_OUTCOMES} "
+        f"(say what another word means with labels={{{word!r}: 1}}, 1 = left won)"
+    )
 
 
 def read_weights(where: str, weights: Any, rows: int) -> Floats:
@@ -241,14 +273,16 @@ def _check_amounts(where: str, name: str, amounts: Floats) -> None:
 
 def read_items(
     where: str, left: Any, right: Any, items: int | Sequence[Hashable] | None
-) -> tuple[tuple[Hashable, ...], Ints, Ints]:
-    """Return the names of the items and the index of each row's left and right among them."""
-    sides = (("left", left), ("right", right))
+) -> tuple[tuple[Hashable, ...], Column, Column]:
+    """Return the names of the items and the column of the index of each row's left and right among
+    them; integers that are indices already are still to be checked.
+    """
+    sides = [("left", column_of(where, "left", left)), ("right", column_of(where, "right", right))]
     if items is not None:
         names = read_names(where, items)
-        codes = [_look_up(where, side, values, names) for side, values in sides]
-        return names, codes[0], codes[1]
-    pairs = [_factorize(where, side, _as_list(where, side, values)) for side, values in sides]
+        one, other = (_look_up(where, side, values, names) for side, values in sides)
+        return names, one, other
+    pairs = [encode(where, side, values) for side, values in sides]
     for (side, _), (code, labels) in zip(sides, pairs, strict=True):
         for k, label in enumerate(labels):
             if is_missing(label):
@@ -256,34 +290,60 @@ def read_items(
                 raise ValueError(f"{where}: {side}[{row}] = {label!r}, an item needs a label")
     names = sort_labels(where, set(pairs[0][1]) | set(pairs[1][1]))
     place = {item: k for k, item in enumerate(names)}
-    moves = [np.array([place[x] for x in labels], dtype=np.int64)[code] for code, labels in pairs]
-    return names, moves[0], moves[1]
+    one, other = (
+        Column(code, np.array([place[x] for x in labels], dtype=np.int64)) for code, labels in pairs
+    )
+    return names, one, other
 
 
-def _look_up(where: str, side: str, values: Any, names: tuple[Hashable, ...]) -> Ints:
+def _look_up(where: str, side: str, values: Any, names: tuple[Hashable, ...]) -> Column:
     """Return indices into names: integers are indices already, other labels are looked up."""
-    n = len(names)
-    array = values
-    if not isinstance(values, np.ndarray):
-        values = _as_list(where, side, values)
-        array = np.asarray(values if all(type(x) is int for x in values) else ["label"])
-    if (array.dtype.kind in "iu" and array.ndim == 1) or not len(values):
-        bad = (array < 0) | (array >= n)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(
-                f"{where}: {side}[{row}] = {array[row]}, an index must be in 0..{n - 1}"
-            )
-        return np.array(array, dtype=np.int64)
-    values = _as_list(where, side, values)
+    if isinstance(values, list) and all(type(x) is int for x in values):
+        values = np.array(values)
+    if not len(values) or (isinstance(values, np.ndarray) and values.dtype.kind in "iu"):
+        return Column(np.asarray(values), None)
     place = {item: k for k, item in enumerate(names)}
-    codes, different = _factorize(where, side, values)
+    codes, different = encode(where, side, values)
     found = [-1 if is_missing(x) else place.get(x, -1) for x in different]
-    index = np.array(found, dtype=np.int64)[codes]
-    if (index < 0).any():
-        row = int(np.argmax(index < 0))
-        raise ValueError(f"{where}: {side}[{row}] = {values[row]!r} is not among the {n} items")
-    return index
+    index = np.array(found, dtype=np.int64)
+    for code in np.flatnonzero(index < 0):
+        row = int(np.argmax(codes == code))
+        label, n = different[code], len(names)
+        raise ValueError(f"{where}: {side}[{row}] = {label!r} is not among the {n} items")
+    return Column(codes, index)
+
+
+def count_cells(columns: Sequence[Column], rows: int, n: int) -> tuple[Ints, ...] | None:
+    """Return left, right, wins, losses and ties of the pairs that occur among rows of left, right
+    and outcome, sorted; None where a row is not in order.
+    """
+    if n > _MOST_COUNTED:
+        return None
+    given = []
+    for k, (codes, values) in enumerate(columns):
+        places = values
+        if values is not None:
+            places = values if k < 2 else np.array([1, 2, 0])[(2 * values).astype(np.int64)]
+            places = places.astype(np.int32)
+        if codes.dtype.kind == "f" or codes.dtype.itemsize == 2:
+            codes = codes.astype(np.float64, copy=False)
+        elif codes.dtype.kind == "b" or (codes.dtype.char == "B" and k == 2):
+            codes = codes.view(np.int8)
+        elif codes.dtype.char not in "bil":
+            codes = codes.astype(np.int64)
+        given.append((np.ascontiguousarray(codes), places))
+    cells: tuple[Ints, ...] | None = _backend.cpu().count_pairs(*given, rows, n, None)
+    return cells
+
+
+def read_index(where: str, side: str, column: Column, n: int) -> Ints:
+    """Return the indices of a column, all of them below n."""
+    index = column.rows()
+    bad = (index < 0) | (index >= n)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(f"{where}: {side}[{row}] = {index[row]}, an index must be in 0..{n - 1}")
+    return index.astype(np.int64)
 
 
 def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, ...]:
@@ -291,8 +351,8 @@ def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, .
         if items < 1 or isinstance(items, bool):
             raise ValueError(f"{where}: items = {items}, it must be at least 1")
         return tuple(range(int(items)))
-    values = _as_list(where, "items", items)
-    codes, names = _factorize(where, "items", values)
+    values = column_of(where, "items", items)
+    codes, names = encode(where, "items", values)
     if len(names) != len(values):
         row = int(np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1) == 0)[0])
         raise ValueError(
@@ -308,50 +368,3 @@ def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, .
                 "could be indices or names (leave items out, or use strings)"
             )
     return tuple(names)
-
-
-def _as_list(where: str, name: str, values: Any) -> list[Any]:
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-        raise TypeError(f"{where}: {name} = {values!r}, it must be a sequence")
-    if getattr(values, "ndim", 1) != 1:
-        raise ValueError(f"{where}: {name} has shape {values.shape}, must have one axis")  # type: ignore[attr-defined]
-    if hasattr(values, "tolist"):
-        return list(values.tolist())
-    return list(values)
-
-
-def _factorize(where: str, name: str, values: list[Any]) -> tuple[Ints, list[Any]]:
-    """Return codes and the different values, values[k] == different[codes[k]]."""
-    place: defaultdict[Any, int] = defaultdict(itertools.count().__next__)  # numbers what is new
-    try:
-        codes = np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values))
-    except TypeError:
-        row = len([*itertools.takewhile(_is_hashable, values)])
-        raise TypeError(f"{where}: {name}[{row}] = {values[row]!r} cannot be hashed") from None
-    return codes, [x.item() if isinstance(x, np.generic) else x for x in place]
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def is_missing(label: Any) -> bool:
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # a missing value that does not compare
-        return True
-
-
-def sort_labels(where: str, labels: Iterable[Any]) -> tuple[Hashable, ...]:
-    labels = list(labels)
-    try:
-        return tuple(sorted(labels))
-    except TypeError:
-        kinds = " and ".join(sorted({type(label).__name__ for label in labels}))
-        raise TypeError(
-            f"{where}: labels of type {kinds} do not sort (pass items= in the order wanted)"
-        ) from None

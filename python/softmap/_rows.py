@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softmap._columns import Floats, Ints, sort_labels
+from softmap._columns import Floats, Ints
+from softmap._labels import sort_labels
 
 _TURN = np.array([1, 0, 2])  # wins, losses, ties, seen from the other item
 _TURN_SQUARES = np.array([1, 0, 2, 3, 5, 4])

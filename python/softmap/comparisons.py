@@ -12,18 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softmap._columns import (
+    Column,
     Floats,
     Ints,
+    are_words,
+    count_cells,
+    outcome_column,
     read_codes,
     read_covariates,
     read_groups,
+    read_index,
     read_items,
     read_names,
     read_shares,
     read_table,
     read_weights,
-    sort_labels,
 )
+from softmap._labels import sort_labels
 from softmap._rows import Rows, canonical, difference, joined, numbered, one_way, products
 
 _MOST_ROWS = 10**8  # that are kept one by one
@@ -153,12 +158,22 @@ class Comparisons:
         (('a', 'b', 'c'), array([1, 0]), array([1, 0]), array([0, 1]))
         """
         where = "Comparisons.from_pairs"
-        names, left_index, right_index = read_items(where, left, right, items)
-        n_rows = left_index.size
+        names, *sides = read_items(where, left, right, items)
+        n_rows, n_right = (column.codes.size for column in sides)
         if n_rows == 0:
             raise ValueError(f"{where}: left is empty, at least one comparison is needed")
-        if right_index.size != n_rows:
-            raise ValueError(f"{where}: left has {n_rows} rows and right has {right_index.size}")
+        if n_right != n_rows:
+            raise ValueError(f"{where}: left has {n_rows} rows and right has {n_right}")
+        members = [] if groups is None else read_groups(where, groups, n_rows)
+        plain = all(x is None for x in (weights, judges, clusters, covariates)) and not soft
+        if plain and are_words(outcome):
+            columns = (*sides, outcome_column(where, outcome, labels, n_rows))
+            if (counted := _counted(names, columns, members)) is not None:
+                return counted
+        left_index, right_index = (
+            read_index(where, side, column, len(names))
+            for side, column in zip(("left", "right"), sides, strict=True)
+        )
         same = left_index == right_index
         if same.any():
             row = int(np.argmax(same))
@@ -184,7 +199,7 @@ class Comparisons:
             6 if kind != "hard" else 3 * (weights is not None),
             True,
             kind == "soft",
-            groups=[] if groups is None else read_groups(where, groups, n_rows),
+            groups=members,
         )
 
     @classmethod
@@ -575,6 +590,29 @@ def from_rows(
 
     whole = part(slice(None), tuple((name, part(at)) for name, at in groups))
     return dataclasses.replace(whole, skipped=skipped)
+
+
+def _counted(
+    items: tuple[Hashable, ...],
+    columns: Sequence[Column],
+    members: Iterable[tuple[Hashable, Ints]],
+) -> Comparisons | None:
+    """Count rows of left, right and outcome that have nothing else, and the rows of each group;
+    None where a row is not in order.
+    """
+    n_rows = columns[0].codes.size
+    cells = count_cells(columns, n_rows, len(items))
+    if cells is None:
+        return None
+    left, right, wins, losses, ties = cells
+    groups = []
+    for name, at in members:
+        chosen = [x._replace(codes=x.codes[at]) if x.codes.size == n_rows else x for x in columns]
+        if (part := _counted(items, chosen, ())) is not None:
+            groups.append((name, part))
+    return Comparisons(
+        items, left, right, wins, losses, ties, None, True, False, n_rows, groups=tuple(groups)
+    )
 
 
 def sums(index: Ints, amounts: NDArray[Any], n: int) -> Floats:

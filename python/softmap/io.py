@@ -13,13 +13,12 @@ import numpy as np
 
 from softmap._columns import (
     KNOWN_OUTCOMES,
-    is_missing,
     outcome_key,
     outcome_table,
     read_codes,
     read_covariates,
-    sort_labels,
 )
+from softmap._labels import is_missing, sort_labels
 from softmap._rows import Rows
 from softmap._sources import Source, csv_source, frame_source, jsonl_source, parquet_source
 from softmap.comparisons import Comparisons, from_rows
