@@ -748,7 +748,7 @@ def test_data_errors():
     with pytest.raises(TypeError, match="^" + re.escape(message) + "$"):
         fit([("a", "b")])
     many = Comparisons.from_pairs([0], [1], items=MAX_ITEMS + 1)
-    message = "fit: comparisons has 2001 items, it must be at most 2000"
+    message = "fit: comparisons has 1000001 items, it must be at most 1000000"
     with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
         fit(many)
     nothing = Comparisons.from_pairs(["a"], ["b"], weights=0.0)

@@ -23,6 +23,7 @@ void bind_pairwise(py::module_&);
 void bind_fit(py::module_&);
 void bind_counts(py::module_&);
 void bind_labels(py::module_&);
+void bind_graph(py::module_&);
 void bind_special(py::module_&);
 }  // namespace bindings
 
@@ -38,5 +39,6 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   softmap::bindings::bind_fit(m);
   softmap::bindings::bind_counts(m);
   softmap::bindings::bind_labels(m);
+  softmap::bindings::bind_graph(m);
   softmap::bindings::bind_special(m);
 }

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 import numpy as np
 
 from softmap._columns import Floats
-from softmap._newton import Problem, Terms, newton, solve
+from softmap._newton import Problem, Terms, newton
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, Finding, listed
 from softmap.outcomes import LINK_OF
@@ -49,7 +49,7 @@ def _prior_decides(
     if problem.precision == 0.0 or structural:
         return []
     flat = dataclasses.replace(problem, precision=0.0)
-    step, _ = solve(flat.deflated(terms), flat.evaluate(theta)[1])
+    step, _ = flat.step(terms, flat.evaluate(theta)[1], 1e-3)
     n, limit = problem.n, 0.5 * error
     if (np.abs(step[:n]) <= 0.5 * limit).all():
         return []
@@ -76,10 +76,10 @@ def _position_bias(c: Comparisons, problem: Problem, theta: Floats) -> list[Find
     wider = dataclasses.replace(problem, advantage=None)
     start = np.insert(theta, problem.n, problem.advantage)
     terms, gradient = wider.evaluate(start)
-    matrix, at = wider.deflated(terms), problem.n
+    at = problem.n
     unit = np.zeros(start.size)
     unit[at] = 1.0
-    variance = float(solve(matrix, unit)[0][at])
+    variance = float(wider.step(terms, unit, 1e-8)[0][at])
     bias = variance * float(gradient[at])
     if not abs(bias) > 4.0 * math.sqrt(max(0.0, variance)):
         return []
@@ -133,3 +133,10 @@ def _tie_model(problem: Problem, theta: Floats) -> list[Finding]:
 def not_converged(n_iter: int) -> Finding:
     text = f"not converged in {n_iter} Newton steps, the scores are not final (raise max_iter)"
     return Finding("not_converged", text)
+
+
+def rough_errors(uncertainty: float) -> list[Finding]:
+    if uncertainty <= 0.1:
+        return []
+    text = f"standard errors are estimates that are off by about {100 * uncertainty:.0f}%"
+    return [Finding("rough_errors", f"{text} (many items hang on few comparisons)")]

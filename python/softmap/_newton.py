@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from softmap._backend import cpu
 from softmap._columns import Floats, Ints
 from softmap._rows import Rows
+from softmap._sparse import probed_variances, solved, system_of, times_information
 from softmap.comparisons import Comparisons, sums
-from softmap.diagnostics import connected, win_edges
+from softmap.diagnostics import connected
 from softmap.outcomes import LINK_OF
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -56,6 +58,7 @@ class Problem:
     held: Floats  # scores of the anchors less the prior mean, NaN for other items
     group: Ints  # number of the connected group of each item
     sizes: Ints  # items per group
+    system: Any = None  # solves for steps by the graph; None: by a matrix
 
     @property
     def free(self) -> NDArray[np.bool_]:
@@ -110,8 +113,8 @@ class Problem:
         """Return what the counts (3, cells) at the differences d contribute."""
         if self.model is None:
             out = np.empty((3, d.size))
-            cpu().pair_terms(d, counts[0].copy(), counts[1].copy(), self.link, *out)
-            zero = np.zeros_like(d)
+            cpu().pair_terms(d, *np.ascontiguousarray(counts[:2]), self.link, *out)
+            zero = np.broadcast_to(0.0, d.shape)
             return Terms(out[0], out[1], out[2], zero, zero, zero)
         tie = self.tie if self.at_tie is None else float(theta[self.at_tie])
         out = np.empty((6, d.size))
@@ -176,6 +179,15 @@ class Problem:
         matrix[anchors, anchors] = 1.0
         return matrix
 
+    def step(self, terms: Terms, gradient: Floats, rtol: float) -> tuple[Floats, bool]:
+        """Return what `solve` returns for the information; by the graph to about rtol."""
+        if self.system is None:
+            return solve(self.deflated(terms), gradient)
+        if self.size > self.n:
+            rtol = min(rtol, 1e-8)
+        x, exact = solved(self, terms, gradient[None], rtol)
+        return x[0], exact
+
     def centred(self, x: Floats) -> Floats:
         """Return x (n or more, ...) with the mean of each floating group over the first n rows
         taken off.
@@ -214,7 +226,11 @@ def make_problem(
     squares[: len(given)] = given
     squares[[2, 4, 5]] *= used
     n = len(c.items)
-    group, sizes = groups_of(n, *win_edges(c, ties)[:2])
+    played = c.counts[:2].any(axis=0) if ties == "drop" else c.counts.any(axis=0)
+    group, sizes = groups_of(n, c.left[played], c.right[played])
+    held = np.full(n, np.nan)
+    if anchors:
+        held[:] = [anchors.get(item, np.nan) for item in c.items]
     return Problem(
         n,
         link,
@@ -226,9 +242,10 @@ def make_problem(
         1.0 / float(prior_sd) ** 2,
         advantage,
         tie if model is not None else 0.0,
-        np.array([anchors.get(item, np.nan) for item in c.items]),
+        held,
         group,
         sizes,
+        system_of(n, c.left, c.right),
     )
 
 
@@ -243,8 +260,10 @@ def used_counts(counts: NDArray[Any], ties: str) -> Floats:
 
 def groups_of(n: int, a: Ints, b: Ints) -> tuple[Ints, Ints]:
     """Return the number of the connected group of each node, and the sizes of the groups."""
-    _, group, sizes = np.unique(connected(n, a, b), return_inverse=True, return_counts=True)
-    return group, sizes
+    label = connected(n, a, b)
+    sizes = np.bincount(label, minlength=n)
+    number = np.cumsum(sizes > 0) - 1
+    return number[label], sizes[sizes > 0]
 
 
 def newton(
@@ -255,8 +274,11 @@ def newton(
     positive = at_tie is not None and problem.model != "davidson"
     terms, gradient = problem.evaluate(theta)
     objective = problem.objective(theta, terms)
+    first = float(np.linalg.norm(gradient))
     for n_iter in range(1, max_iter + 1):
-        step, exact = solve(problem.deflated(terms), gradient)
+        # the nearer to the maximum, the more exactly: steps converge faster than linearly
+        rtol = 0.1 * min(1.0, max(1e-7, float(np.linalg.norm(gradient)) / max(first, 1e-300)))
+        step, exact = problem.step(terms, gradient, rtol)
         sizes = np.abs(step)
         if positive and at_tie is not None:  # counts in proportion, and stays above a quarter
             sizes[at_tie] /= min(1.0, theta[at_tie])
@@ -316,33 +338,59 @@ def covariance(
     v[anchors] = v[:, anchors] = 0.0
     v = problem.centred(problem.centred(v).T)  # without the shifts of the groups
     if errors == "sandwich":
-        d = problem.difference(theta, problem.left, problem.right)
-        slopes = _slopes(problem, theta, d, ties)
-        meat = problem.information(
-            *(
-                _products(problem.squares, *pair)
-                for pair in (
-                    (slopes.score, slopes.score),
-                    (slopes.score, slopes.tie),
-                    (slopes.tie, slopes.tie),
-                )
-            )
-        )
+        meat = problem.information(*_meat(problem, theta, ties))
         v = v @ meat @ v
     elif errors == "cluster" and rows is not None:
         v = v @ _clustered(problem, theta, ties, rows) @ v
     variances = np.maximum(0.0, np.diag(v)[n:])
     v = v[:n, :n]
     if problem.sizes.size > 1 and problem.floating.any():
-        # the shift of a group is as uncertain as the mean of its priors
-        floats = problem.floating
-        shift = np.zeros(floats.size)
-        shift[floats] = 1.0 / (problem.precision * problem.sizes[floats])
+        shift = _shifts(problem)
         v = v + shift[problem.group][:, None] * (problem.group[:, None] == problem.group)
         if not anchors.size:
             v = v - v.mean(axis=0)
             v = v - v.mean(axis=1)[:, None]
     return (v + v.T) / 2.0, variances
+
+
+def variances_alone(
+    problem: Problem, theta: Floats, terms: Terms, errors: str, ties: str
+) -> tuple[Floats, Floats, float]:
+    """Return the diagonal of what `covariance` returns, without the rest, and the typical relative
+    error of its square root.
+    """
+    n, meat = problem.n, None
+    if errors == "sandwich":
+        weights = _meat(problem, theta, ties)
+        meat = functools.partial(times_information, problem, *weights)
+    found, error = probed_variances(problem, terms, meat)
+    v = found[:n]
+    v[~problem.free] = 0.0
+    if problem.sizes.size > 1 and problem.floating.any():
+        v = v + _shifts(problem)[problem.group]
+        if problem.free.all():
+            v = v - 1.0 / (problem.precision * n)
+    return v, found[n:], error
+
+
+def _meat(problem: Problem, theta: Floats, ties: str) -> list[Floats]:
+    """Return the weights for `information` that make it the sum of the outer squares."""
+    d = problem.difference(theta, problem.left, problem.right)
+    slopes = _slopes(problem, theta, d, ties)
+    pairs = (
+        (slopes.score, slopes.score),
+        (slopes.score, slopes.tie),
+        (slopes.tie, slopes.tie),
+    )
+    return [_products(problem.squares, *pair) for pair in pairs]
+
+
+def _shifts(problem: Problem) -> Floats:
+    """Return the variance of the shift of each group: that of the mean of its priors."""
+    floats = problem.floating
+    shift = np.zeros(floats.size)
+    shift[floats] = 1.0 / (problem.precision * problem.sizes[floats])
+    return shift
 
 
 class Slopes(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from softmap import _backend
 from softmap._check import check_choice
 from softmap._columns import Ints
 from softmap.comparisons import Comparisons
@@ -57,7 +58,8 @@ class Diagnostics:
         prior_decides (scores that the prior moves by more than half a standard error),
         position_bias (the first position wins more, or less, than the model allows for), no_ties
         (for a tie model to go by), tie_model (there are more, or fewer, ties among close items than
-        the tie model allows for) and not_converged.
+        the tie model allows for), rough_errors (standard errors that are poor estimates, beyond
+        2,000 items) and not_converged.
     components : tuple of tuples of items
         Groups connected by comparisons, largest first.
     strongly_connected : bool
@@ -189,46 +191,11 @@ def win_edges(comparisons: Comparisons, ties: str = "half") -> tuple[Ints, Ints,
 def strong_components(n: int, source: Ints, target: Ints) -> Ints:
     """Label the strongly connected components of a directed graph of n nodes.
 
-    Tarjan's algorithm without recursion; O(nodes + edges). Labels are numbered so that every edge
-    between components goes from a higher label to a lower one.
+    Labels are numbered so that every edge between components goes from a higher label to a lower
+    one.
     """
-    order = np.argsort(source, kind="stable")
-    heads = target[order].tolist()
-    following = np.searchsorted(source[order], np.arange(n + 1)).tolist()
-    ends = following[1:]
-    number, low, label = [0] * n, [0] * n, [-1] * n  # 0: not seen; -1: not finished
-    seen = n_labels = 0
-    open_nodes: list[int] = []
-    for root in range(n):
-        path = [] if number[root] else [root]
-        while path:
-            node = path[-1]
-            if not number[node]:
-                seen += 1
-                number[node] = low[node] = seen
-                open_nodes.append(node)
-            lowest = low[node]
-            child = -1
-            for edge in range(following[node], ends[node]):
-                head = heads[edge]
-                if not number[head]:
-                    child, following[node] = head, edge  # comes back to this edge
-                    break
-                if label[head] < 0 and low[head] < lowest:
-                    lowest = low[head]
-            low[node] = lowest
-            if child >= 0:
-                path.append(child)
-                continue
-            path.pop()
-            if lowest == number[node]:
-                while True:
-                    member = open_nodes.pop()
-                    label[member] = n_labels
-                    if member == node:
-                        break
-                n_labels += 1
-    return np.array(label, dtype=np.int64)
+    label: Ints = _backend.cpu().strong_components(n, source, target)
+    return label
 
 
 def with_findings(found: Diagnostics, findings: list[Finding]) -> Diagnostics:
@@ -249,11 +216,5 @@ def _were(items: tuple[Hashable, ...]) -> str:
 
 def connected(n: int, a: Ints, b: Ints) -> Ints:
     """Label the components of an undirected graph by their smallest node."""
-    label = np.arange(n)
-    while (label[a] != label[b]).any():
-        lowest = np.minimum(label[a], label[b])
-        np.minimum.at(label, label[a], lowest)
-        np.minimum.at(label, label[b], lowest)
-        while (label != label[label]).any():
-            label = label[label]
+    label: Ints = _backend.cpu().connected(n, a, b)
     return label

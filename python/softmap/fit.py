@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from softmap._check import check_choice
 from softmap._columns import Floats
 from softmap._existence import require_maximum
-from softmap._findings import findings_of, not_converged
-from softmap._newton import Problem, covariance, make_problem, newton, ranks
+from softmap._findings import findings_of, not_converged, rough_errors
+from softmap._newton import Problem, covariance, make_problem, newton, ranks, variances_alone
+from softmap._sparse import ranks_apart
 from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import Diagnostics, listed, with_findings
 from softmap.errors import DataWarning
@@ -30,7 +31,8 @@ from softmap.outcomes import (
 )
 from softmap.result import Estimate, Fit, normal_quantile
 
-MAX_ITEMS = 2000
+MAX_ITEMS = 1_000_000
+MAX_COVARIANCE = 2000  # items whose covariance is kept
 
 
 def fit(
@@ -62,7 +64,8 @@ def fit(
     losses_ij log loss(d_ij) + ties_ij log tie(d_ij), the probabilities of `outcome_matrices`, and
     the strength of ties is estimated too, if not given. The objective is concave. Newton's method
     from equal scores, a step halved while it passes the maximum along itself without raising the
-    objective; dense, for at most 2,000 items.
+    objective. Steps are solved by a matrix where most items met most others, elsewhere by
+    elimination and conjugate gradients on the graph of the comparisons.
 
     Parameters
     ----------
@@ -99,6 +102,9 @@ def fit(
         the factor G / (G - 1) for G clusters: right where comparisons depend on each other within a
         cluster, for some dozens of clusters or more. Default: "cluster" where clusters were given,
         else "sandwich". Standard errors are of centred scores: C V C with C = I - 11'/n.
+        Beyond 2,000 items no covariance is kept: standard errors are then estimates by random
+        probes, with the typical relative error `Fit.error_uncertainty`, the rank ranges count
+        intervals that do not overlap, and "cluster" is not there.
     tol : float, default 1e-10
         Converged when no entry of a Newton step exceeds tol * max(1, max |s|).
     max_iter : int, default 100
@@ -119,8 +125,8 @@ def fit(
         advantage is to be estimated and no comparison was won from one of the two positions, or the
         strength and all comparisons are ties. Decided before iterating.
     ValueError
-        An option out of its range, more than 2,000 items, first_advantage for comparisons without
-        order.
+        An option out of its range, more than 1,000,000 items, first_advantage for comparisons
+        without order.
     TypeError
         Something else than `Comparisons`.
     DataWarning
@@ -174,21 +180,30 @@ def fit(
     theta, n_iter, converged = newton(problem, problem.start(), mean, tol, max_iter)
     n, quantile = problem.n, normal_quantile(level)
     terms, gradient = problem.evaluate(theta)
-    v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)
-    scores, error = mean + theta[:n], np.sqrt(np.maximum(np.diag(v), 0.0))
+    scores, v, uncertainty = mean + theta[:n], None, 0.0
+    if n <= MAX_COVARIANCE:
+        v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)
+        error = np.sqrt(np.maximum(np.diag(v), 0.0))
+    else:
+        squared, variances, uncertainty = variances_alone(problem, theta, terms, errors, ties)
+        error = np.sqrt(np.maximum(squared, 0.0))
+    low, high = scores - quantile * error, scores + quantile * error
     more = [not_converged(n_iter)]
     if converged:
         more = findings_of(comparisons, problem, theta, terms, error, diagnostics, ties)
+        more += rough_errors(uncertainty)
     diagnostics = with_findings(diagnostics, more)
     _report(diagnostics, on_trouble)
-    rank, rank_low, rank_high = ranks(scores, v, quantile)
+    rank, rank_low, rank_high = (
+        ranks_apart(scores, low, high) if v is None else ranks(scores, v, quantile)
+    )
     games, wins, n_ties, win_rate = _tallies(comparisons, ties)
     return Fit(
         items=comparisons.items,
         scores=scores,
         standard_errors=error,
-        low=scores - quantile * error,
-        high=scores + quantile * error,
+        low=low,
+        high=high,
         rank=rank,
         rank_low=rank_low,
         rank_high=rank_high,
@@ -210,6 +225,7 @@ def fit(
         diagnostics=diagnostics,
         errors=errors,
         covariance=v,
+        error_uncertainty=uncertainty,
         n_comparisons=comparisons.n_comparisons,
         unit="logits" if link == "logit" else "probits",
         anchors=tuple(held.items()),
@@ -305,9 +321,15 @@ def _check_errors(comparisons: Comparisons, errors: str | None) -> str:
     rows = comparisons.rows
     clusters = () if rows is None else rows.labels.get("clusters", ())
     if errors is None:
-        return "cluster" if len(clusters) > 1 else "sandwich"
+        many = len(comparisons.items) > MAX_COVARIANCE
+        return "cluster" if len(clusters) > 1 and not many else "sandwich"
     if errors not in ("sandwich", "fisher", "cluster"):
         raise ValueError(f"fit: errors = {errors!r}, it must be one of sandwich, fisher, cluster")
+    if errors == "cluster" and len(comparisons.items) > MAX_COVARIANCE:
+        raise ValueError(
+            f"fit: errors = 'cluster', but comparisons has {len(comparisons.items)} items, it must "
+            f"be at most {MAX_COVARIANCE} (use errors='sandwich')"
+        )
     if errors == "cluster" and len(clusters) < 2:
         raise ValueError(
             f"fit: errors = 'cluster', but these comparisons have {len(clusters)} clusters, at "
@@ -324,8 +346,9 @@ def _check_anchors(
     if not isinstance(anchors, Mapping):
         kind = type(anchors).__name__
         raise TypeError(f"fit: anchors is a {kind}, it must be a mapping of item to score")
+    known = {*comparisons.items}
     for item, score in anchors.items():
-        if item not in comparisons.items:
+        if item not in known:
             some = listed(comparisons.items)
             raise ValueError(f"fit: anchors has {item!r}, which is not among the items {some}")
         if not isinstance(score, numbers.Real) or not abs(float(score)) <= 1e6:

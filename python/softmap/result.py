@@ -104,8 +104,10 @@ class Fit:
     gradient_max : float
         Largest derivative of the objective, each divided by max(1, weight that touches it).
     diagnostics : Diagnostics
-    covariance : (n, n)
-        Of the scores, centred or anchored like `standard_errors`.
+    covariance : (n, n) or None
+        Of the scores, centred or anchored like `standard_errors`. None beyond 2,000 items.
+    error_uncertainty : float
+        Typical relative error of `standard_errors`, where they are estimates (beyond 2,000 items).
     n_comparisons : int or float
         Number, or sum of weights, of all comparisons.
     scale : float
@@ -145,7 +147,7 @@ class Fit:
     gradient_max: float
     diagnostics: Diagnostics
     errors: str
-    covariance: Floats
+    covariance: Floats | None
     n_comparisons: int | float
     scale: float = 1.0
     unit: str = "logits"
@@ -153,6 +155,7 @@ class Fit:
     center: float | None = None
     anchor: Hashable | None = None
     comparisons: Comparisons | None = None
+    error_uncertainty: float = 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -250,7 +253,7 @@ class Fit:
         Raises ValueError where `a` or `b` is not an item.
         """
         i, j = self._index("compare", "a", a), self._index("compare", "b", b)
-        v = self.covariance
+        v = self._known_covariance("compare")
         difference = float(self.scores[i] - self.scores[j])
         error = math.sqrt(max(0.0, float(v[i, i] + v[j, j] - 2.0 * v[i, j])))
         margin = normal_quantile(self.level) * error
@@ -294,10 +297,12 @@ class Fit:
         factor = _ELO[self.link] / self.scale
         weight = self._reference(anchor)
         scores = center + factor * (self.scores - weight @ self.scores)
-        v = self.covariance
-        v = v - v @ weight - (v @ weight)[:, None] + weight @ v @ weight
-        v = factor * factor * (v + v.T) / 2.0
-        error = np.sqrt(np.maximum(np.diag(v), 0.0))
+        v, error = self.covariance, factor * self.standard_errors
+        if v is not None or anchor is not None:
+            v = self._known_covariance("rescale")
+            v = v - v @ weight - (v @ weight)[:, None] + weight @ v @ weight
+            v = factor * factor * (v + v.T) / 2.0
+            error = np.sqrt(np.maximum(np.diag(v), 0.0))
         margin = normal_quantile(self.level) * error
         advantage = self.first_advantage
         if advantage is not None:
@@ -447,6 +452,13 @@ class Fit:
         from softmap import exchange
 
         return exchange.fit_from_json(text)
+
+    def _known_covariance(self, method: str) -> Floats:
+        if self.covariance is None:
+            raise ValueError(
+                f"Fit.{method}: no covariance is kept of {len(self.items)} items, at most 2000"
+            )
+        return self.covariance
 
     def _index(self, method: str, name: str, item: Hashable) -> int:
         try:

@@ -1,0 +1,234 @@
+"""Fits by the graph of the comparisons: the systems, and the same answers as by a matrix."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+import softmap
+from softmap import _backend, _newton
+from softmap._sparse import ranks_apart
+from softmap.comparisons import Comparisons
+from softmap.result import Fit
+
+fit = softmap.fit
+
+
+def pairs_of(kind, n, random):
+    """Return the pairs who meet."""
+    chain = np.arange(n - 1), np.arange(1, n)
+    if kind == "ladder":
+        return chain
+    if kind == "star":
+        return np.zeros(n - 1, dtype=np.int64), np.arange(1, n)
+    if kind == "random":
+        a = random.integers(0, n, 12 * n)
+        return a, (a + random.integers(1, n, 12 * n)) % n
+    if kind == "power":  # few meet often
+        a = (random.pareto(1.0, 6 * n) * 5).astype(np.int64) % n
+        b = (a + 1 + (random.pareto(1.2, 6 * n) * 3).astype(np.int64) % (n - 2)) % n
+        return np.concatenate([a, chain[0]]), np.concatenate([b, chain[1]])
+    half = n // 2  # two groups that one pair joins
+    a, b = pairs_of("random", half, random)
+    return np.concatenate([a, a + half, [half - 1]]), np.concatenate([b, b + half, [half]])
+
+
+KINDS = ("ladder", "star", "random", "power", "joined")
+
+
+def matrix(n, a, b, weight, diagonal):
+    h = np.zeros((n, n))
+    np.add.at(h, (a, b), -weight)
+    np.add.at(h, (b, a), -weight)
+    h[range(n), range(n)] = diagonal - h.sum(axis=1)
+    return h
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [4, 90, 700])
+def test_solve_system_is_a_solution(backend, kind, n):
+    random = np.random.default_rng(n)
+    a, b = pairs_of(kind, n, random)
+    weight, diagonal = random.random(a.size) + 0.01, 10.0 ** random.uniform(-4, 0, n)
+    g = random.normal(size=(3, n))
+    system = _backend.cpu().make_system(n, a, b)
+    x, steps = _backend.cpu().solve_system(system, weight, diagonal, g, 1e-13, 5000, 1)
+    assert steps >= 0
+    h = matrix(n, a, b, weight, diagonal)
+    expected = np.linalg.solve(h, g.T).T
+    np.testing.assert_allclose(x, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+    for n_threads in (2, 5):  # the same bits
+        again, _ = _backend.cpu().solve_system(system, weight, diagonal, g, 1e-13, 5000, n_threads)
+        assert np.array_equal(x, again)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_solve_system_without_diagonal(backend, kind):
+    n, random = 500, np.random.default_rng(2)
+    a, b = pairs_of(kind, n, random)
+    weight, g = random.random(a.size) + 0.5, random.normal(size=(1, n))
+    g -= g.mean()
+    system = _backend.cpu().make_system(n, a, b)
+    x, _ = _backend.cpu().solve_system(system, weight, np.zeros(n), g, 1e-12, 5000, 1)
+    x = x[0] - x.mean()
+    expected = np.linalg.pinv(matrix(n, a, b, weight, 0.0)) @ g[0]
+    np.testing.assert_allclose(x, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
+
+
+def test_solve_system_is_the_same_for_many_threads(backend):
+    n, random = 30_000, np.random.default_rng(3)
+    a, b = pairs_of("random", n, random)
+    weight, g = random.random(a.size), random.normal(size=(1, n))
+    system = _backend.cpu().make_system(n, a, b)
+    one, *more = (
+        _backend.cpu().solve_system(system, weight, np.ones(n), g, 1e-8, 500, k) for k in (1, 2, 3)
+    )
+    for x, steps in more:
+        assert steps == one[1] > 0
+        assert np.array_equal(x, one[0])
+
+
+def test_solve_system_says_that_steps_did_not_suffice(backend):
+    n, random = 5000, np.random.default_rng(4)
+    a, b = pairs_of("random", n, random)
+    system = _backend.cpu().make_system(n, a, b)
+    g = random.normal(size=(1, n))
+    _, steps = _backend.cpu().solve_system(system, np.ones(a.size), np.ones(n), g, 1e-12, 2, 1)
+    assert steps == -1
+
+
+def test_make_system_refuses_what_is_no_edge():
+    for a, b in (([0], [0]), ([-1], [0]), ([0], [3])):
+        with pytest.raises(ValueError, match="edge 0 is none"):
+            _backend.cpu().make_system(3, np.array(a), np.array(b))
+
+
+def outcomes_of(kind, n, seed, ties=0.25, times=6):
+    """Comparisons in which all beat, in either order, whom they met: every model has a maximum."""
+    random = np.random.default_rng(seed)
+    a, b = (np.repeat(x, times) for x in pairs_of(kind, n, random))
+    scores = random.normal(0.0, 1.0, n)
+    turned = np.arange(a.size) % 2 == 1
+    left, right = np.where(turned, b, a), np.where(turned, a, b)
+    won = random.random(a.size) < 1.0 / (1.0 + np.exp(scores[right] - scores[left] - 0.2))
+    outcome = np.where(random.random(a.size) < ties, 0.5, won)
+    for k, forced in enumerate((1.0, 1.0, 0.0, 0.0)):
+        outcome[k::times] = forced
+    return Comparisons.from_pairs(left, right, outcome, items=n)
+
+
+OPTIONS = [
+    {"link": "logit", "ties": "half"},
+    {"link": "probit", "ties": "half"},
+    {"link": "logit", "ties": "half", "advantage": None},
+    {"link": "logit", "ties": "davidson", "tie": None},
+    {"link": "logit", "ties": "rao-kupper", "tie": None, "advantage": None},
+    {"link": "probit", "ties": "threshold", "tie": None, "advantage": None},
+    {"link": "logit", "ties": "half", "anchors": {0: -0.3, 7: 0.4}},
+    {"link": "logit", "ties": "davidson", "tie": None, "advantage": None, "anchors": {3: 1.0}},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prior_sd", [math.inf, 1e6, 1.0])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_graph_and_matrix_agree(kind, prior_sd, options):
+    n = 120
+    c = outcomes_of(kind, n, 5)
+    options = {"advantage": 0.0, "tie": None, "anchors": {}, **options}
+    problem = _newton.make_problem(
+        c, options["link"], options["ties"], **{k: options[k] for k in ("advantage", "tie")},
+        prior_sd=prior_sd, anchors=options["anchors"],
+    )  # fmt: skip
+    system = _backend.cpu().make_system(n, problem.left, problem.right)
+    found = []
+    for chosen in (None, system):
+        one = dataclasses.replace(problem, system=chosen)
+        theta, steps, converged = _newton.newton(one, one.start(), 0.0, 1e-10, 100)
+        assert converged
+        found.append((theta, steps))
+    (by_matrix, steps), (by_graph, more) = found
+    assert more <= steps + 2
+    np.testing.assert_allclose(by_graph, by_matrix, rtol=0, atol=1e-8)
+
+
+def test_ladder_has_its_closed_form():
+    # each neighbour pair by itself: the difference is log(wins / losses)
+    n = 1000
+    random = np.random.default_rng(6)
+    wins = random.integers(1, 20, n - 1)
+    c = Comparisons.from_pairs(
+        np.repeat(np.arange(n - 1), 20),
+        np.repeat(np.arange(1, n), 20),
+        (np.arange(20) < wins[:, None]).ravel(),
+        items=n,
+    )
+    problem = _newton.make_problem(
+        c, "logit", "half", advantage=0.0, tie=None, prior_sd=math.inf, anchors={}
+    )
+    assert problem.system is not None
+    theta, _, converged = _newton.newton(problem, problem.start(), 0.0, 1e-10, 100)
+    expected = -np.cumsum(np.concatenate([[0.0], np.log(wins / (20.0 - wins))]))
+    assert converged
+    np.testing.assert_allclose(theta, expected - expected.mean(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("errors", ["sandwich", "fisher"])
+def test_many_items_have_scores_and_errors(errors):
+    n = 2100
+    c = outcomes_of("random", n, 7)
+    found = fit(c, prior_sd=2.0, errors=errors, first_advantage="estimate", on_trouble="ignore")
+    assert found.converged
+    assert found.covariance is None
+    assert 0.0 < found.error_uncertainty < 0.1
+    problem = _newton.make_problem(
+        c, "logit", "half", advantage=None, tie=None, prior_sd=2.0, anchors={}
+    )
+    theta = np.append(found.scores, found.first_advantage.value)
+    terms, gradient = problem.evaluate(theta)
+    assert problem.gradient_max(gradient) < 1e-12
+    v, _ = _newton.covariance(problem, theta, terms, errors, "half", None)
+    ratio = found.standard_errors / np.sqrt(np.diag(v))
+    assert np.sqrt(np.mean((ratio - 1.0) ** 2)) < 1.5 * found.error_uncertainty
+    again = fit(c, prior_sd=2.0, errors=errors, first_advantage="estimate", on_trouble="ignore")
+    assert np.array_equal(again.standard_errors, found.standard_errors)
+
+
+def test_rough_errors_are_a_finding():
+    c = outcomes_of("ladder", 2100, 9)  # errors of all depend on all others
+    with pytest.warns(softmap.DataWarning, match="standard errors are estimates that are off by"):
+        found = fit(c)
+    assert found.error_uncertainty > 0.1
+    assert "rough_errors" in [finding.code for finding in found.diagnostics.findings]
+    assert "rough_errors" not in [
+        finding.code for finding in fit(outcomes_of("random", 2100, 9)).diagnostics.findings
+    ]
+
+
+def test_many_items_are_a_fit():
+    n = 2100
+    c = outcomes_of("random", n, 8)
+    found = fit(c, prior_sd=2.0, anchors={0: 0.5}, on_trouble="ignore")
+    assert found.scores[0] == 0.5
+    assert found.standard_errors[0] == 0.0
+    assert (found.rank_low <= found.rank).all()
+    assert (found.rank <= found.rank_high).all()
+    assert Fit.from_json(found.to_json()).covariance is None
+    elo = found.rescale("elo")
+    np.testing.assert_allclose(elo.standard_errors, found.standard_errors * 400 / math.log(10))
+    for call in (lambda: found.compare(0, 1), lambda: found.rescale("elo", anchor=3)):
+        with pytest.raises(ValueError, match="no covariance is kept of 2100 items, at most 2000"):
+            call()
+    clusters = np.arange(c.left.size) % 50
+    many = Comparisons.from_pairs(c.left, c.right, items=n, clusters=clusters)
+    with pytest.raises(ValueError, match="comparisons has 2100 items, it must be at most 2000"):
+        fit(many, errors="cluster")
+
+
+def test_ranks_apart_count_intervals():
+    scores = np.array([0.0, 3.0, 3.0, 1.0])
+    rank, low, high = ranks_apart(scores, scores - 0.6, scores + 0.6)
+    assert rank.tolist() == [4, 1, 1, 3]
+    assert low.tolist() == [3, 1, 1, 3]
+    assert high.tolist() == [4, 2, 2, 4]
