@@ -220,13 +220,14 @@ def make_problem(
     less the mean.
     """
     model = ties if ties in LINK_OF else None
-    used = 0.0 if ties == "drop" else 1.0
+    counts = c.counts
     squares = np.zeros((6, c.left.size))
-    given = c.counts if c.squares is None else c.squares
+    given = counts if c.squares is None else c.squares
     squares[: len(given)] = given
-    squares[[2, 4, 5]] *= used
+    if ties == "drop":
+        squares[[2, 4, 5]] = 0.0
     n = len(c.items)
-    played = c.counts[:2].any(axis=0) if ties == "drop" else c.counts.any(axis=0)
+    played = (c.wins > 0) | (c.losses > 0) | ((c.ties > 0) & (ties != "drop"))
     group, sizes = groups_of(n, c.left[played], c.right[played])
     held = np.full(n, np.nan)
     if anchors:
@@ -237,7 +238,7 @@ def make_problem(
         model,
         c.left,
         c.right,
-        used_counts(c.counts, ties),
+        used_counts(counts, ties),
         squares,
         1.0 / float(prior_sd) ** 2,
         advantage,
