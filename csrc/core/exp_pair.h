@@ -26,6 +26,36 @@ template <>
 inline constexpr float kExp<float>[6] = {0x1.000000p-1f, 0x1.555556p-3f,  0x1.5554e8p-5f,
                                          0x1.1110e0p-7f, 0x1.6d44b2p-10f, 0x1.a12652p-13f};
 
+// The bits of c 2^(j / 2^bits), less the j that a shift by the rest of the mantissa adds to them. In float, the common factor c
+// was found by search: with it all entries lie within 0.14 (16 of them) and 0.03 ULP (8) of a float. It cancels in quotients.
+template <class T, int bits>
+struct RootTable {
+  static constexpr double factor = sizeof(T) > 4 ? 1.0 : bits == 4 ? 0x1.a9a1283793a50p+0 : 0x1.ad6fb40ae7e28p+0;
+  static constexpr double kRoot[16] = {
+      0x1.0000000000000p+0, 0x1.0b5586cf9890fp+0, 0x1.172b83c7d517bp+0, 0x1.2387a6e756238p+0,
+      0x1.306fe0a31b715p+0, 0x1.3dea64c123422p+0, 0x1.4bfdad5362a27p+0, 0x1.5ab07dd485429p+0,
+      0x1.6a09e667f3bcdp+0, 0x1.7a11473eb0187p+0, 0x1.8ace5422aa0dbp+0, 0x1.9c49182a3f090p+0,
+      0x1.ae89f995ad3adp+0, 0x1.c199bdd85529cp+0, 0x1.d5818dcfba487p+0, 0x1.ea4afa2a490dap+0};  // 2^(j / 16)
+  alignas(64) typename Format<T>::Int entry[1 << bits];
+  constexpr RootTable() : entry{} {
+    using I = typename Format<T>::Int;
+    for (int j = 0; j < 1 << bits; ++j) {
+      entry[j] =
+          __builtin_bit_cast(I, static_cast<T>(factor * kRoot[j << (4 - bits)])) - (I(j) << (Format<T>::mantissa_bits - bits));
+    }
+  }
+};
+template <class T, int bits>
+inline constexpr RootTable<T, bits> kRoots{};
+
+// exp(r) = 1 + r + r^2 P(r) on |r| <= log(2) / 32 and log(2) / 16, and a little more; csrc/core/fit_coefficients.py.
+template <class T>
+inline constexpr T kExpBy16[5] = {0x1.0000000000000p-1, 0x1.55555554da276p-3, 0x1.5555555517be6p-5, 0x1.11120e2f9908fp-7,
+                                  0x1.6c17be8a88d34p-10};
+template <>
+inline constexpr float kExpBy16<float>[2] = {0x1.0001660000000p-1f, 0x1.5556720000000p-3f};
+inline constexpr float kExpBy8[3] = {0x1.0000000000000p-1f, 0x1.555bc40000000p-3f, 0x1.55599e0000000p-5f};
+
 // The largest |x| that exp_pair takes: n = round(x log2 e) is then an exact integer with room for rounding.
 template <class T>
 inline constexpr T kExpPairLimit = T(0x1p50);

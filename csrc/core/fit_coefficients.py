@@ -76,6 +76,9 @@ def scaled(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
 TABLES = {
     "kExp<double>": (exp_remainder, -0.3475, 0.3475, 10),
     "kExp<float>": (exp_remainder, -0.3475, 0.3475, 5),
+    "kExpBy16<double>": (exp_remainder, -0.0218, 0.0218, 4),
+    "kExpBy16<float>": (exp_remainder, -0.0226, 0.0226, 1),
+    "kExpBy8<float>": (exp_remainder, -0.0443, 0.0443, 2),
     "kLog<double>": (log_remainder, 0.0, 0.02945, 6),
     "kLog<float>": (log_remainder, 0.0, 0.02945, 2),
     "kUpperTail<double>": (scaled(upper_tail), -1.0, 1.0, 24),

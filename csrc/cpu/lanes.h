@@ -1,6 +1,11 @@
 #pragma once
 // Lanes<T>: one SIMD register of T as a value type, with the contract of core/lane.h. The width follows the flags that
-// the including file is compiled with; nothing outside this file knows about instruction sets.
+// the including file is compiled with; nothing outside this file, lanes_half.h and lanes_exp.h knows about instruction sets.
+//
+// Beside the contract:
+//
+//   permute(a, k)         lane i is a[k[i]]
+//   permute(a, b, k)      lane i is a[k[i]], or b[k[i] - size]
 #include <cstddef>
 
 #include "core/lane.h"
@@ -73,6 +78,10 @@ struct Lanes<float> {
     const Lanes r = _mm512_rcp14_ps(a.v);
     return fmadd(r, fmadd(-a, r, Lanes(1.f)), r);
   }
+  friend Lanes permute(Lanes a, const std::int32_t* k) { return _mm512_permutexvar_ps(_mm512_loadu_si512(k), a.v); }
+  friend Lanes permute(Lanes a, Lanes b, const std::int32_t* k) {
+    return _mm512_permutex2var_ps(a.v, _mm512_loadu_si512(k), b.v);
+  }
 };
 
 template <>
@@ -112,6 +121,10 @@ struct Lanes<double> {
   friend Lanes reciprocal(Lanes a) {
     const Lanes r = _mm512_rcp14_pd(a.v), e = fmadd(-a, r, Lanes(1.)), s = fmadd(r, fmadd(e, e, e), r);
     return fmadd(s, fmadd(-a, s, Lanes(1.)), s);
+  }
+  friend Lanes permute(Lanes a, const std::int64_t* k) { return _mm512_permutexvar_pd(_mm512_loadu_si512(k), a.v); }
+  friend Lanes permute(Lanes a, Lanes b, const std::int64_t* k) {
+    return _mm512_permutex2var_pd(a.v, _mm512_loadu_si512(k), b.v);
   }
 };
 
@@ -181,6 +194,14 @@ struct Lanes<float> {
     const __m256i e = _mm256_srli_epi32(_mm256_castps_si256(a.v), 23);
     return _mm256_cvtepi32_ps(_mm256_sub_epi32(e, _mm256_set1_epi32(127)));
   }
+  friend Lanes permute(Lanes a, const std::int32_t* k) {
+    return _mm256_permutevar8x32_ps(a.v, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(k)));
+  }
+  friend Lanes permute(Lanes a, Lanes b, const std::int32_t* k) {
+    const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(k));
+    const __m256 from_b = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28));  // the sign says which
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a.v, i), _mm256_permutevar8x32_ps(b.v, i), from_b);
+  }
 };
 
 template <>
@@ -226,6 +247,19 @@ struct Lanes<double> {
     const __m256i e = _mm256_srli_epi64(_mm256_castpd_si256(a.v), 52);
     const __m256d biased = _mm256_castsi256_pd(_mm256_or_si256(e, _mm256_castpd_si256(_mm256_set1_pd(0x1p52))));
     return _mm256_sub_pd(biased, _mm256_set1_pd(0x1p52 + 1023.));
+  }
+  // AVX2 permutes words of 32 bits: entry i is words 2 i and 2 i + 1.
+  static __m256i words(__m256i i) {
+    const __m256i twice = _mm256_add_epi64(i, i), both = _mm256_shuffle_epi32(twice, 0xa0);
+    return _mm256_add_epi32(both, _mm256_set_epi32(1, 0, 1, 0, 1, 0, 1, 0));
+  }
+  static __m256d permuted(__m256d a, __m256i w) { return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(a), w)); }
+  friend Lanes permute(Lanes a, const std::int64_t* k) {
+    return permuted(a.v, words(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(k))));
+  }
+  friend Lanes permute(Lanes a, Lanes b, const std::int64_t* k) {
+    const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(k)), w = words(i);
+    return _mm256_blendv_pd(permuted(a.v, w), permuted(b.v, w), _mm256_castsi256_pd(_mm256_slli_epi64(i, 61)));
   }
 };
 
@@ -322,6 +356,18 @@ struct Lanes {
   friend Lanes round_even(Lanes a) { return (a.v + F::round_magic) - F::round_magic; }
   static Lanes pow2(Lanes n) { return from_bits((__builtin_convertvector(n.v, Bits) + F::bias) << F::mantissa_bits); }
   friend Lanes exponent(Lanes a) { return __builtin_convertvector((bits(a) >> F::mantissa_bits) - F::bias, Vector); }
+  // The number whose bits are those of z shifted left, added to those of a.
+  friend Lanes shift_left(Lanes z, int count, Lanes a) { return from_bits((bits(z) << count) + bits(a)); }
+  friend Lanes permute(Lanes a, const typename F::Int* k) {
+    Lanes r;
+    for (int i = 0; i < size; ++i) r.v[i] = a.v[k[i]];
+    return r;
+  }
+  friend Lanes permute(Lanes a, Lanes b, const typename F::Int* k) {
+    Lanes r;
+    for (int i = 0; i < size; ++i) r.v[i] = k[i] < size ? a.v[k[i]] : b.v[k[i] - size];
+    return r;
+  }
 
  private:
   static Bits bits(Lanes a) { return reinterpret_cast<Bits>(a.v); }

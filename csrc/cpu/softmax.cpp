@@ -1,65 +1,10 @@
 #include "softmax.h"
 
-#include "cpu/row_sum.h"
+#include "cpu/softmax_exact.h"
+#include "cpu/softmax_short.h"
 
 namespace softmap::cpu {
 namespace {
-
-// out[i] = value(lanes of x) along a row; `fill` stands beyond its end.
-template <class S, class Value>
-void map_row(const Row<S>& row, S* out, Compute<S> fill, const Value& value) {
-  constexpr Index kWidth = LanesOf<S>::size;
-  row.each_segment([&](Index, Index first, Index last) {
-    Index i = first;
-    for (; i + kWidth <= last; i += kWidth) store(value(load(row.x + i)), out + i);
-    if (const int rest = static_cast<int>(last - i)) store<S>(value(load(row.x + i, rest, fill)), out + i, rest);
-  });
-}
-
-template <class S>
-void softmax_row(const Row<S>& row, Compute<S> temperature, S* out) {
-  using T = Compute<S>;
-  with_total(row, temperature, [&](const auto& arg, const Total<T>& total, const auto&) {
-    using L = Lanes<T>;
-    // 1 / (m + low) in two parts, so that the quotient is rounded once.
-    const T inverse = special(total) == T(0) ? T(1) / total.sum.m : kNaN<T>;
-    const T rest = -core::fmadd(total.sum.m, inverse, T(-1)) - total.sum.low * inverse;
-    const L scale(inverse), scale_low(rest * inverse), top(total.sum.e);
-    map_row(row, out, -kInf<T>, [&](L v) {
-      const auto p = exp_of(v, arg, v);
-      return scale2(fmadd(p.m, scale, fmadd(p.m, scale_low, p.low * scale)), p.e - top);
-    });
-  });
-}
-
-template <class S>
-void log_softmax_row(const Row<S>& row, Compute<S> temperature, S* out) {
-  using T = Compute<S>;
-  with_total(row, temperature, [&](const auto& arg, const Total<T>& total, const auto& shifted) {
-    using L = Lanes<T>;
-    if (total.maximum == kInf<T>) {  // z - inf, as the definition says, or NaN
-      map_row(row, out, T(0), [&](L v) { return arg(v, v) - L(special(total)); });
-      return;
-    }
-    const L excess(log_excess(row, total, shifted));
-    map_row(row, out, T(0), [&](L v) {
-      L low(T(0));
-      const L d = shifted(v, low);
-      return select(abs(d) < L(kInf<T>), (d - excess) + low, d - excess);
-    });
-  });
-}
-
-template <class S>
-Compute<S> logsumexp_row(const Row<S>& row, Compute<S> temperature) {
-  using T = Compute<S>;
-  T result;
-  with_total(row, temperature, [&](const auto&, const Total<T>& total, const auto& shifted) {
-    result = special(total);
-    if (result == T(0)) result = log_sum(total, shifted, log_excess(row, total, shifted));
-  });
-  return result;
-}
 
 // log sum exp(z) of the closed set minus that of the whole row, exponentiated.
 template <class S, class T = Compute<S>>
@@ -88,7 +33,7 @@ void level_row(const Row<S>& row, const Groups& g, const double* levels, T tempe
                const LevelOut<T>& out) {
   const Row<T> closed{z, g.start[g.n_groups], nullptr};
   for (Index k = 0; k < closed.n; ++k) z[k] = core::to_compute(row.x[g.tokens[k]]);
-  softmax_row(closed, temperature, p);
+  exact_softmax(closed, temperature, p);
   T* const probabilities = out.probabilities + i * g.n_groups;
   double score = 0, variance = 0;
   for (Index k = 0; k < g.n_groups; ++k) {
@@ -123,16 +68,29 @@ void map_rows(const Rows<const S>& x, const Rows<S>& out, const Exec& exec, RowF
   });
 }
 
+// True where the rows lie one after the other, without gaps.
+template <class S>
+bool is_dense(const Rows<S>& x) {
+  const Index n = x.along.size();
+  return x.along.contiguous() && (x.across.n == 0 || (x.across.n == 1 && x.across.stride[0] == n));
+}
+
 }  // namespace
 
 template <class S>
 void softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
-  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { softmax_row(row, temperature[i], to); });
+  constexpr Index kWidth = LanesOf<S>::size;
+  const Index n = x.along.size();
+  if (kWidth * sizeof(Compute<S>) > 16 && n > 1 && n <= kShortVectors * kWidth && x.across.size() >= kWidth) {
+    const bool plain = temperature.stride == 0 && temperature[0] == Compute<S>(1);
+    return short_softmax(n, x, temperature, out, plain && is_dense(x) && is_dense(out), exec);
+  }
+  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { exact_softmax(row, temperature[i], to); });
 }
 
 template <class S>
 void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
-  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { log_softmax_row(row, temperature[i], to); });
+  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { exact_log_softmax(row, temperature[i], to); });
 }
 
 template <class S>
@@ -140,7 +98,7 @@ void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, c
   const Index n = x.along.size();
   const Scratch<S> buffer(row_slots(x, n, exec), x.along.contiguous() ? 0 : n);
   each_row(x, n, exec, buffer,
-           [&](const Row<S>& row, Index i, int) { out[i] = core::to_storage<S>(logsumexp_row(row, temperature[i])); });
+           [&](const Row<S>& row, Index i, int) { out[i] = core::to_storage<S>(exact_logsumexp(row, temperature[i])); });
 }
 
 template <class S>

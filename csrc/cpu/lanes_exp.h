@@ -1,0 +1,125 @@
+#pragma once
+// exp on lanes for inner loops: a table of roots of 2 in a register, a short polynomial, and the exponent added to the bits.
+// Less than core::exp_pair gives (one number instead of a pair, a bounded range) for less than half of its instructions.
+#include "core/exp_pair.h"
+#include "cpu/lanes.h"
+
+namespace softmap::cpu {
+
+// Beyond this |x| the reference of ScaledExp is no longer exact.
+template <class T>
+inline constexpr T kScaledExpLimit = T(0x1p47);
+template <>
+inline constexpr float kScaledExpLimit<float> = 0x1.6p16f;
+
+// The first factor of exp(x) = 2^(N / 2^bits) exp(r), where the lowest bits of z hold the integer N.
+template <class T>
+struct Roots;
+
+#if defined(__AVX512F__)
+
+template <>
+struct Roots<float> {
+  static constexpr int bits = 4;
+  static constexpr double factor = core::kRoots<float, bits>.factor;
+  static constexpr const auto& polynomial = core::kExpBy16<float>;
+  __m512i table = _mm512_load_si512(core::kRoots<float, 4>.entry);
+  Lanes<float> operator()(Lanes<float> z) const {
+    const __m512i n = _mm512_castps_si512(z.v);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_permutexvar_epi32(n, table), _mm512_slli_epi32(n, 23 - bits)));
+  }
+};
+
+template <>
+struct Roots<double> {
+  static constexpr int bits = 4;
+  static constexpr double factor = 1;
+  static constexpr const auto& polynomial = core::kExpBy16<double>;
+  __m512i low = _mm512_load_si512(core::kRoots<double, 4>.entry), high = _mm512_load_si512(core::kRoots<double, 4>.entry + 8);
+  Lanes<double> operator()(Lanes<double> z) const {
+    const __m512i n = _mm512_castpd_si512(z.v);
+    return _mm512_castsi512_pd(_mm512_add_epi64(_mm512_permutex2var_epi64(low, n, high), _mm512_slli_epi64(n, 52 - bits)));
+  }
+};
+
+#elif defined(__AVX2__)
+
+template <>
+struct Roots<float> {
+  static constexpr int bits = 3;
+  static constexpr double factor = core::kRoots<float, bits>.factor;
+  static constexpr const auto& polynomial = core::kExpBy8;
+  __m256i table = _mm256_load_si256(reinterpret_cast<const __m256i*>(core::kRoots<float, 3>.entry));
+  Lanes<float> operator()(Lanes<float> z) const {
+    const __m256i n = _mm256_castps_si256(z.v);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_permutevar8x32_epi32(table, n), _mm256_slli_epi32(n, 23 - bits)));
+  }
+};
+
+// AVX2 cannot look up doubles.
+template <>
+struct Roots<double> {
+  static constexpr int bits = 0;
+  static constexpr double factor = 1;
+  static constexpr const auto& polynomial = core::kExp<double>;
+  Lanes<double> operator()(Lanes<double> z) const {
+    const __m256i one = _mm256_castpd_si256(_mm256_set1_pd(1));
+    return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(z.v), 52), one));
+  }
+};
+
+#else
+
+template <class T>
+struct Roots {
+  using F = core::Format<T>;
+  static constexpr int bits = 0;
+  static constexpr double factor = 1;
+  static constexpr const auto& polynomial = core::kExp<T>;
+  Lanes<T> operator()(Lanes<T> z) const { return shift_left(z, F::mantissa_bits, Lanes<T>(T(1))); }
+};
+
+#endif
+
+// exp(x) 2^-reference kFactor, the reference an integer of at most 2^17 (2^48 in double).
+//
+//   N = round(x 2^bits / log 2),  r = x - N log 2 / 2^bits,  exp(x) = 2^(N / 2^bits) (1 + (r + r^2 P(r)))
+//
+// For results below 2^96 (2^960). A result below 2^-120 (2^-1000), also that of -inf, is some positive number below 2^-119
+// (2^-999); NaN gives NaN. A change of the reference changes the results by a power of two exactly.
+template <class T>
+class ScaledExp {
+  using L = Lanes<T>;
+  static constexpr T kMagic = core::Format<T>::round_magic / T(1 << Roots<T>::bits);
+
+ public:
+  static constexpr double kFactor = Roots<T>::factor;
+  static constexpr T kLowest = sizeof(T) == 4 ? T(-120) : T(-1000);
+  explicit ScaledExp(T reference) : magic_(kMagic - reference), low_((reference + kLowest) * core::kLn2High<T>) {}
+  explicit ScaledExp(L reference) : magic_(L(kMagic) - reference), low_((reference + L(kLowest)) * L(core::kLn2High<T>)) {}
+  L operator()(L x) const {
+    L v[1] = {x};
+    apply(v);
+    return v[0];
+  }
+  // All of x, one operation after the other: none then waits for the one before it.
+  template <int count>
+  [[gnu::always_inline]] void apply(L (&x)[count]) const {
+    L z[count], n[count], r[count], p[count];
+    for (L& v : x) v = max(low_, v);
+    for (int k = 0; k < count; ++k) z[k] = fmadd(x[k], L(core::kLog2E<T>), magic_);
+    for (int k = 0; k < count; ++k) n[k] = z[k] - magic_;
+    for (int k = 0; k < count; ++k) r[k] = fmadd(n[k], L(-core::kLn2High<T>), x[k]);
+    for (int k = 0; k < count; ++k) r[k] = fmadd(n[k], L(-core::kLn2Low<T>), r[k]);
+    for (int k = 0; k < count; ++k) p[k] = core::polynomial<Roots<T>::polynomial>(r[k]);
+    for (int k = 0; k < count; ++k) z[k] = roots_(z[k]);
+    for (int k = 0; k < count; ++k) r[k] = fmadd(r[k] * r[k], p[k], r[k]);
+    for (int k = 0; k < count; ++k) x[k] = fmadd(r[k], z[k], z[k]);
+  }
+
+ private:
+  L magic_, low_;
+  Roots<T> roots_;
+};
+
+}  // namespace softmap::cpu
