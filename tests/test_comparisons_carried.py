@@ -171,7 +171,9 @@ def test_choice_probabilities_are_outcomes():
     labels = {"A": "left", "B": "right", "both": "tie"}
     c = Comparisons.from_pairs(["a"], ["b"], found, labels=labels)
     assert c == Comparisons.from_pairs(["a"], ["b"], [[0.5, 0.25, 0.25]])
-    with pytest.raises(ValueError, match="outcome has the choices A, both, B, they must be left and"):
+    with pytest.raises(
+        ValueError, match="outcome has the choices A, both, B, they must be left and"
+    ):
         Comparisons.from_pairs(["a"], ["b"], found)
 
 

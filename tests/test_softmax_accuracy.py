@@ -223,3 +223,22 @@ def test_function_accuracy_of_the_worst_of_many_rows(backend, case, dtype):
                 case.name, got[k], case.reference(x[k], dtype), dtype, case.ulp[dtype],
                 floor=case.floor, backend=backend, hint=f"search, width {width}, {x[k].tolist()}",
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [2, 3, 5, 6, 8, 9, 16, 20, 33, 64, 96, 128, 192])
+def test_softmax_accuracy_of_many_short_rows(backend, width, dtype):
+    """Rows that are taken many at a time; the reference has 11 bits more than float64."""
+    wide = np.longdouble if dtype == "float64" else np.float64
+    unsure = float(np.finfo(wide).nmant <= np.finfo(dtype).nmant)  # no wider type here
+    rng = np.random.default_rng(width)
+    scale = rng.choice([0.5, 3.0, 20.0], (4000, 1))
+    x = (scale * rng.normal(size=(4000, width))).astype(dtype)
+    result = softmap.softmax(x, -1)
+    exact = np.exp(x.astype(wide) - x.max(axis=1, keepdims=True).astype(wide))
+    exact /= exact.sum(axis=1, keepdims=True)
+    normal = exact > np.finfo(dtype).tiny
+    error = np.abs(result - exact)[normal] / np.spacing(exact.astype(dtype))[normal]
+    assert error.max() <= CASES["softmax"].ulp[dtype] + unsure
+    alone = np.concatenate([softmap.softmax(x[k : k + 64], -1) for k in range(0, 4000, 64)])
+    np.testing.assert_array_equal(alone, result)  # whatever the other rows are

@@ -44,21 +44,26 @@ struct Alternate {
 template <class T>
 alignas(64) inline constexpr Alternate<T> kAlternate{};
 
+// A sum, and what rounding took from it: added up plainly, even ten numbers would show in the last bits.
+template <class L>
+struct WithRest {
+  L sum, rest;
+  friend WithRest operator+(WithRest a, WithRest b) {
+    L rounding;
+    const L sum = core::two_sum(a.sum, b.sum, rounding);
+    return {sum, (a.rest + b.rest) + rounding};
+  }
+};
+
 // Lane i is the sum of the lanes of v[i].
-template <class T>
-Lanes<T> sums_of(Lanes<T> (&v)[Lanes<T>::size]) {
-  using L = Lanes<T>;
-  const auto merge = [](L a, L b) { return permute(a, b, kAlternate<T>.even) + permute(a, b, kAlternate<T>.odd); };
-  if constexpr (L::size >= 16) {
-    for (int k = 0; k < 8; ++k) v[k] = merge(v[2 * k], v[2 * k + 1]);
+template <class T, class W = WithRest<Lanes<T>>>
+W sums_of(W (&v)[Lanes<T>::size]) {
+  const auto lanes_of = [](W a, W b, const auto* k) { return W{permute(a.sum, b.sum, k), permute(a.rest, b.rest, k)}; };
+  const auto merge = [&](W a, W b) { return lanes_of(a, b, kAlternate<T>.even) + lanes_of(a, b, kAlternate<T>.odd); };
+  for (int count = Lanes<T>::size / 2; count > 0; count /= 2) {
+    for (int k = 0; k < count; ++k) v[k] = merge(v[2 * k], v[2 * k + 1]);
   }
-  if constexpr (L::size >= 8) {
-    for (int k = 0; k < 4; ++k) v[k] = merge(v[2 * k], v[2 * k + 1]);
-  }
-  if constexpr (L::size >= 4) {
-    for (int k = 0; k < 2; ++k) v[k] = merge(v[2 * k], v[2 * k + 1]);
-  }
-  return merge(v[0], v[1]);
+  return v[0];
 }
 
 // Indices that gather one column of rows of n elements from n registers: two registers first, then one more at a time.
@@ -100,11 +105,12 @@ class ShortRows {
   // out = softmax(x) for one block.
   void softmax(const S* x, S* out) {
     exp_to_kept(x);
-    L sum = sum_rows();
-    const auto fine = (L(T(kLeast<T>)) <= sum) & (sum <= L(kMostSum<T>));
+    WithRest<L> total = sum_rows();
+    const auto fine = (L(T(kLeast<T>)) <= total.sum) & (total.sum <= L(kMostSum<T>));
     if (!all(fine)) [[unlikely]]
-      sum = redo(sum, x);
-    const L scale = L(T(1)) / sum, low = fmadd(sum, -scale, L(T(1))) * scale;
+      total = redo(total.sum, x);
+    // 1 / (sum + rest) in two parts, so that the quotient is rounded once.
+    const L scale = L(T(1)) / total.sum, low = fmadd(-total.rest, scale, fmadd(total.sum, -scale, L(T(1)))) * scale;
     for (Index i = 0; i < kRows * width(); i += kRows) {
       const L e = L::load(kept_ + i);
       store(fmadd(e, permute(scale, owner_ + i), e * permute(low, owner_ + i)), out + i);
@@ -121,32 +127,32 @@ class ShortRows {
     }
   }
   // Lane i is the sum of row i of what is kept.
-  L sum_rows() const {
+  WithRest<L> sum_rows() const {
     if constexpr (kN > 0) return columns<0, kN>();
-    L row[kRows];
+    const L zero(T(0));
+    WithRest<L> row[kRows];
     const int rest = static_cast<int>(n_ % kRows);
     for (Index r = 0; r < kRows; ++r) {
       const T* const p = kept_ + r * n_;
-      L part[4] = {rest > 0 ? L::load(p + n_ - rest, rest, T(0)) : L(T(0)), L(T(0)), L(T(0)), L(T(0))};
+      WithRest<L> even{rest > 0 ? L::load(p + n_ - rest, rest, T(0)) : zero, zero}, odd{zero, zero};
       Index i = 0;
-      for (; i + 4 * kRows <= n_; i += 4 * kRows) {
-        for (Index k = 0; k < 4; ++k) part[k] = part[k] + L::load(p + i + k * kRows);
+      for (; i + 2 * kRows <= n_; i += 2 * kRows) {
+        even = even + WithRest<L>{L::load(p + i), zero};
+        odd = odd + WithRest<L>{L::load(p + i + kRows), zero};
       }
-      if (i + kRows <= n_) part[1] = part[1] + L::load(p + i);
-      if (i + 2 * kRows <= n_) part[2] = part[2] + L::load(p + i + kRows);
-      if (i + 3 * kRows <= n_) part[3] = part[3] + L::load(p + i + 2 * kRows);
-      row[r] = (part[0] + part[1]) + (part[2] + part[3]);
+      if (i + kRows <= n_) odd = odd + WithRest<L>{L::load(p + i), zero};
+      row[r] = even + odd;
     }
     return sums_of<T>(row);
   }
 
   // The sum of columns first .. first + count - 1, by halves.
   template <int first, int count>
-  [[gnu::always_inline]] L columns() const {
+  [[gnu::always_inline]] WithRest<L> columns() const {
     if constexpr (count > 1) {
       return columns<first, count / 2>() + columns<first + count / 2, count - count / 2>();
     } else {
-      return column<first, 0>(permute(L::load(kept_), L::load(kept_ + kRows), kColumns<T, kN>.from[first][0]));
+      return {column<first, 0>(permute(L::load(kept_), L::load(kept_ + kRows), kColumns<T, kN>.from[first][0])), L(T(0))};
     }
   }
   template <int j, int k>
@@ -159,7 +165,7 @@ class ShortRows {
   }
 
   // Takes the rows anew that the common reference does not suit. A row whose own reference would do comes to the same bits.
-  [[gnu::noinline]] L redo(L sums, const S* x) {
+  [[gnu::noinline]] WithRest<L> redo(L sums, const S* x) {
     T sum[kRows], exact[kRows];
     sums.store(sum);
     for (Index r = 0; r < kRows; ++r) {
@@ -178,8 +184,9 @@ class ShortRows {
         exact[r] = 1;
       }
     }
-    const L anew = sum_rows(), is_exact = L::load(exact);
-    return select(is_exact == L(T(1)), L(T(1)), anew);
+    const WithRest<L> anew = sum_rows();
+    const auto is_exact = L::load(exact) == L(T(1));
+    return {select(is_exact, L(T(1)), anew.sum), select(is_exact, L(T(0)), anew.rest)};
   }
   Index width() const { return kN > 0 ? kN : n_; }
   int part(Index i) const { return n_ - i < kRows ? static_cast<int>(n_ - i) : static_cast<int>(kRows); }
