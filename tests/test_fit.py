@@ -549,7 +549,7 @@ def test_summary_says_what_is_wrong():
     text = fit(baseball(), max_iter=1, on_trouble="ignore").summary()
     assert "NOT converged in 1 Newton step (" in text
     assert text.splitlines()[-1] == (
-        "! not converged in 1 Newton steps, the scores are not final (raise max_iter)"
+        "! not converged in 1 Newton step, the scores are not final (raise max_iter)"
     )
 
 

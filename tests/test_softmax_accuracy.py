@@ -240,5 +240,5 @@ def test_softmax_accuracy_of_many_short_rows(backend, width, dtype):
     normal = exact > np.finfo(dtype).tiny
     error = np.abs(result - exact)[normal] / np.spacing(exact.astype(dtype))[normal]
     assert error.max() <= CASES["softmax"].ulp[dtype] + unsure
-    alone = np.concatenate([softmap.softmax(x[k : k + 64], -1) for k in range(0, 4000, 64)])
-    np.testing.assert_array_equal(alone, result)  # whatever the other rows are
+    for start, stop in ((0, 17), (3, 20), (1983, 2083)):  # whatever the other rows are
+        np.testing.assert_array_equal(softmap.softmax(x[start:stop], -1), result[start:stop])

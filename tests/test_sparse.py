@@ -188,7 +188,8 @@ def test_many_items_have_scores_and_errors(errors):
     theta = np.append(found.scores, found.first_advantage.value)
     terms, gradient = problem.evaluate(theta)
     assert problem.gradient_max(gradient) < 1e-12
-    v, _ = _newton.covariance(problem, theta, terms, errors, "half", None)
+    v, (advantage,) = _newton.covariance(problem, theta, terms, errors, "half", None)
+    assert found.first_advantage.standard_error == pytest.approx(math.sqrt(advantage), rel=1e-6)
     ratio = found.standard_errors / np.sqrt(np.diag(v))
     assert np.sqrt(np.mean((ratio - 1.0) ** 2)) < 1.5 * found.error_uncertainty
     again = fit(c, prior_sd=2.0, errors=errors, first_advantage="estimate", on_trouble="ignore")
@@ -212,6 +213,8 @@ def test_many_items_are_a_fit():
     found = fit(c, prior_sd=2.0, anchors={0: 0.5}, on_trouble="ignore")
     assert found.scores[0] == 0.5
     assert found.standard_errors[0] == 0.0
+    rest = found.standard_errors[1:]  # NaN where the probes say nothing, never a false 0
+    assert ((rest > 0.0) | np.isnan(rest)).all()
     assert (found.rank_low <= found.rank).all()
     assert (found.rank <= found.rank_high).all()
     assert Fit.from_json(found.to_json()).covariance is None

@@ -266,6 +266,16 @@ def test_fit_without_a_model_compares_without_ties():
 
 
 @models
+def test_no_ties_at_all_warn_of_nothing_but_that(ties):
+    c = Comparisons.from_pairs(["a", "b", "a"], ["b", "a", "b"])
+    with pytest.warns(DataWarning, match="nothing ended in a tie") as caught:
+        found = fit(c, ties=ties, link=LINK[ties])
+    assert len(caught) == 1
+    plain = fit(c, link=LINK[ties])
+    assert found.standard_errors == pytest.approx(plain.standard_errors, rel=1e-12)
+
+
+@models
 def test_bootstrap_with_ties(ties):
     found = fit(simulated(ties), ties=ties, link=LINK[ties], on_trouble="ignore")
     resampled = found.bootstrap(120, rng=1)

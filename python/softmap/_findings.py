@@ -131,7 +131,8 @@ def _tie_model(problem: Problem, theta: Floats) -> list[Finding]:
 
 
 def not_converged(n_iter: int) -> Finding:
-    text = f"not converged in {n_iter} Newton steps, the scores are not final (raise max_iter)"
+    steps = "1 Newton step" if n_iter == 1 else f"{n_iter} Newton steps"
+    text = f"not converged in {steps}, the scores are not final (raise max_iter)"
     return Finding("not_converged", text)
 
 

@@ -410,6 +410,8 @@ def _slopes(problem: Problem, theta: Floats, d: Floats, ties: str) -> Slopes:
         counts[outcome] = 1.0
         terms = problem.terms(theta, d, counts)
         score[outcome], tie[outcome] = terms.slope, terms.tie_slope
+    if problem.at_tie is None:  # not asked for, and infinite where nothing ever ties
+        tie[:] = 0.0
     if ties == "half":
         score[2] = 0.5 * (score[0] + score[1])
     return Slopes(score, tie)

@@ -84,12 +84,15 @@ def _border(problem: Problem, terms: Terms) -> tuple[Floats, Floats]:
 
 
 def probed_variances(problem: Problem, terms: Terms, meat: Any) -> tuple[Floats, float]:
-    """Return the diagonal of H^-1 M H^-1 (or of H^-1, where meat is None), and the typical relative
-    standard error of its square root.
+    """Return the diagonal of V = H^-1 M H^-1 (or H^-1, where meat is None), and the typical
+    relative standard error of the square roots of the scores' part.
 
     Random vectors z of -1 and 1: the mean of z * (V @ z) is the diagonal of V (Bekas, Kokiopoulou &
-    Saad, Appl. Numer. Math. 57, 2007). Always the same ones.
+    Saad, Appl. Numer. Math. 57, 2007). Always the same ones. NaN where the mean is not positive:
+    what V has beside its diagonal is then too large for so few. What theta has beside the scores
+    is found exactly.
     """
+    n = problem.n
     random = np.random.default_rng(0)
     z = np.where(random.integers(0, 2, (_PROBES, problem.size)) == 1, 1.0, -1.0)
     x, _ = solved(problem, terms, _projected(problem, z), 1e-5)
@@ -99,9 +102,16 @@ def probed_variances(problem: Problem, terms: Terms, meat: Any) -> tuple[Floats,
     parts = z * x
     mean = parts.mean(axis=0)
     error = parts.std(axis=0, ddof=1) / np.sqrt(_PROBES)
-    positive = mean > 0.0
-    spread = np.sqrt(np.mean((error[positive] / mean[positive]) ** 2)) if positive.any() else 0.0
-    return np.maximum(mean, 0.0), float(0.5 * spread)
+    positive = mean[:n] > 0.0
+    relative = error[:n][positive] / mean[:n][positive]
+    spread = np.sqrt(np.mean(relative**2)) if positive.any() else 0.0
+    mean[:n][~positive] = np.nan
+    if problem.size > n:
+        unit = np.eye(problem.size)[n:]
+        x, _ = solved(problem, terms, unit, 1e-10)
+        y = unit if meat is None else np.stack([meat(row) for row in x])
+        mean[n:] = (x * y).sum(axis=1)
+    return mean, float(0.5 * spread)
 
 
 def _projected(problem: Problem, rows: Floats) -> Floats:
@@ -134,6 +144,7 @@ def times_information(
 def ranks_apart(scores: Floats, low: Floats, high: Floats) -> tuple[NDArray[np.int64], ...]:
     """Return rank, and the ranks left open where items differ whose intervals are apart."""
     n = scores.size
+    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     return (
         1 + n - np.searchsorted(np.sort(scores), scores, side="right"),
         1 + n - np.searchsorted(np.sort(low), high, side="right"),
