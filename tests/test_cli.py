@@ -67,6 +67,27 @@ def test_fit_options_reach_the_fit(run, games):
     assert (code, out) == (0, expected.summary() + "\n")
 
 
+def test_fit_says_that_no_item_has_enough_games(run):
+    code, _, err = run("fit", "-", "--min-games", "100", stdin=FOOD)
+    assert code == 0
+    assert "no item has 100 comparisons (lower --min-games)" in err
+
+
+def test_levels_refuses_a_logit_for_a_name(run):
+    code, out, err = run("levels", "-", "--levels=3,2,1", stdin="5.1,12.0,9.0,3.0\n4.2,1,2,3\n")
+    assert (code, out) == (2, "")
+    assert "4 columns of numbers, it must be 3 logits and perhaps a name, but 5.1 is none" in err
+    code, out, _ = run("levels", "-", "--levels=3,2,1", stdin="7,12.0,9.0,3.0\n8,1,2,3\n")
+    assert code == 0
+
+
+def test_levels_without_a_score(run):
+    code, out, err = run("levels", "-", "--levels=1,2,3", stdin="1,2,3\n4,5,nan\n")
+    assert code == 1
+    assert "1 of 2 rows have no score, the first: row 2" in err
+    assert "nan" in out
+
+
 def test_fit_with_a_tie_model(run):
     many = FOOD + FOOD.partition("\n")[2] * 4
     code, out, err = run("fit", "-", "--ties", "davidson", stdin=many)

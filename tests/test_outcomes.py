@@ -94,6 +94,18 @@ def test_outcome_matrices_not_a_number_stays_in_its_row_and_column(model):
 
 
 @models
+def test_outcome_terms_of_a_tie_that_is_almost_sure(model):
+    """The logarithm of a probability near 1 keeps its relative accuracy."""
+    strength = {"davidson": 1e9, "rao-kupper": 6e7, "threshold": 7.0}[model]
+    t = float(np.log(strength)) if model != "threshold" else strength
+    counts, out = np.array([[0.0], [0.0], [1.0]]), np.empty((6, 1))
+    _backend.cpu().outcome_terms(np.array([0.25]), counts, model, t, out)
+    win, loss, _ = cases.probabilities(model, mp.mpf(0.25), mp.mpf(t))
+    with mp.workdps(60):
+        assert float(out[0, 0] / mp.log1p(-win - loss) - 1) == pytest.approx(0.0, abs=1e-12)
+
+
+@models
 def test_outcome_terms_are_the_derivatives(model):
     d = differences()
     for strength in cases.STRENGTHS[model]:

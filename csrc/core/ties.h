@@ -114,7 +114,8 @@ struct RaoKupper {
   SOFTMAP_HD static Outcomes<V> log_probabilities(V d, V t) {
     using T = typename lane<V>::Scalar;
     const auto below = Logit::log_probabilities(d - t), above = Logit::log_probabilities(d + t);
-    return {below.win, above.loss, log(-expm1(V(T(-2)) * t)) + (above.win + below.loss)};
+    const V t2 = V(T(-2)) * t, unequal = select(t2 < V(T(-0.69)), log1p(-exp(t2)), log(-expm1(t2)));  // log(1 - exp(-2t))
+    return {below.win, above.loss, unequal + (above.win + below.loss)};
   }
   template <class V>
   SOFTMAP_HD static Outcomes<Slopes<V>> slopes(V d, V t) {

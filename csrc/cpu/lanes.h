@@ -1,6 +1,8 @@
 #pragma once
 // Lanes<T>: one SIMD register of T as a value type, with the contract of core/lane.h. The width follows the flags that
-// the including file is compiled with; nothing outside this file, lanes_half.h and lanes_exp.h knows about instruction sets.
+// the including file is compiled with; nothing outside lanes*.h and transpose.h knows about instruction sets.
+//
+// budget: over 400 lines, because one instruction set stands beside the other.
 //
 // Beside the contract:
 //

@@ -21,7 +21,6 @@ struct Roots;
 template <>
 struct Roots<float> {
   static constexpr int bits = 4;
-  static constexpr double factor = core::kRoots<float, bits>.factor;
   static constexpr const auto& polynomial = core::kExpBy16<float>;
   __m512i table = _mm512_load_si512(core::kRoots<float, 4>.entry);
   Lanes<float> operator()(Lanes<float> z) const {
@@ -33,7 +32,6 @@ struct Roots<float> {
 template <>
 struct Roots<double> {
   static constexpr int bits = 4;
-  static constexpr double factor = 1;
   static constexpr const auto& polynomial = core::kExpBy16<double>;
   __m512i low = _mm512_load_si512(core::kRoots<double, 4>.entry), high = _mm512_load_si512(core::kRoots<double, 4>.entry + 8);
   Lanes<double> operator()(Lanes<double> z) const {
@@ -47,7 +45,6 @@ struct Roots<double> {
 template <>
 struct Roots<float> {
   static constexpr int bits = 3;
-  static constexpr double factor = core::kRoots<float, bits>.factor;
   static constexpr const auto& polynomial = core::kExpBy8;
   __m256i table = _mm256_load_si256(reinterpret_cast<const __m256i*>(core::kRoots<float, 3>.entry));
   Lanes<float> operator()(Lanes<float> z) const {
@@ -60,7 +57,6 @@ struct Roots<float> {
 template <>
 struct Roots<double> {
   static constexpr int bits = 0;
-  static constexpr double factor = 1;
   static constexpr const auto& polynomial = core::kExp<double>;
   Lanes<double> operator()(Lanes<double> z) const {
     const __m256i one = _mm256_castpd_si256(_mm256_set1_pd(1));
@@ -74,14 +70,14 @@ template <class T>
 struct Roots {
   using F = core::Format<T>;
   static constexpr int bits = 0;
-  static constexpr double factor = 1;
   static constexpr const auto& polynomial = core::kExp<T>;
   Lanes<T> operator()(Lanes<T> z) const { return shift_left(z, F::mantissa_bits, Lanes<T>(T(1))); }
 };
 
 #endif
 
-// exp(x) 2^-reference kFactor, the reference an integer of at most 2^17 (2^48 in double).
+// exp(x) 2^-reference times a constant factor, which quotients do not see; the reference an integer of at most 2^17 (2^48 in
+// double).
 //
 //   N = round(x 2^bits / log 2),  r = x - N log 2 / 2^bits,  exp(x) = 2^(N / 2^bits) (1 + (r + r^2 P(r)))
 //
@@ -93,28 +89,14 @@ class ScaledExp {
   static constexpr T kMagic = core::Format<T>::round_magic / T(1 << Roots<T>::bits);
 
  public:
-  static constexpr double kFactor = Roots<T>::factor;
   static constexpr T kLowest = sizeof(T) == 4 ? T(-120) : T(-1000);
   explicit ScaledExp(T reference) : magic_(kMagic - reference), low_((reference + kLowest) * core::kLn2High<T>) {}
-  explicit ScaledExp(L reference) : magic_(L(kMagic) - reference), low_((reference + L(kLowest)) * L(core::kLn2High<T>)) {}
   L operator()(L x) const {
-    L v[1] = {x};
-    apply(v);
-    return v[0];
-  }
-  // All of x, one operation after the other: none then waits for the one before it.
-  template <int count>
-  [[gnu::always_inline]] void apply(L (&x)[count]) const {
-    L z[count], n[count], r[count], p[count];
-    for (L& v : x) v = max(low_, v);
-    for (int k = 0; k < count; ++k) z[k] = fmadd(x[k], L(core::kLog2E<T>), magic_);
-    for (int k = 0; k < count; ++k) n[k] = z[k] - magic_;
-    for (int k = 0; k < count; ++k) r[k] = fmadd(n[k], L(-core::kLn2High<T>), x[k]);
-    for (int k = 0; k < count; ++k) r[k] = fmadd(n[k], L(-core::kLn2Low<T>), r[k]);
-    for (int k = 0; k < count; ++k) p[k] = core::polynomial<Roots<T>::polynomial>(r[k]);
-    for (int k = 0; k < count; ++k) z[k] = roots_(z[k]);
-    for (int k = 0; k < count; ++k) r[k] = fmadd(r[k] * r[k], p[k], r[k]);
-    for (int k = 0; k < count; ++k) x[k] = fmadd(r[k], z[k], z[k]);
+    x = max(low_, x);
+    const L z = fmadd(x, L(core::kLog2E<T>), magic_), n = z - magic_;
+    const L r = fmadd(n, L(-core::kLn2Low<T>), fmadd(n, L(-core::kLn2High<T>), x));
+    const L root = roots_(z);
+    return fmadd(fmadd(r * r, core::polynomial<Roots<T>::polynomial>(r), r), root, root);
   }
 
  private:

@@ -39,6 +39,10 @@ def fit_file(options: argparse.Namespace) -> tuple[str, int]:
     fits, failed = _fits(comparisons, options)
     for name, reason in failed.items():
         _note(f"{name}: {reason}")
+    for name, result in fits.items():
+        if not (result.games >= options.min_games).any():
+            of = "" if name is None else f"{name}: "
+            _note(f"{of}no item has {options.min_games:g} comparisons (lower --min-games)")
     if not fits:
         raise NoMaximumError("fit: no group could be fitted")
     if options.plot is not None:
@@ -211,15 +215,19 @@ def levels(options: argparse.Namespace) -> tuple[str, int]:
         names, logits = _read_levels(file, options.file, len(options.levels))
     found = level_scores(logits, None, options.levels, temperature=options.temperature)
     score, sd = np.asarray(found.score), np.sqrt(np.asarray(found.variance))
+    missing = np.flatnonzero(np.isnan(score))
+    if missing.size:
+        _note(f"{missing.size} of {score.size} rows have no score, the first: row {missing[0] + 1}")
+    code = int(missing.size > 0)
     if options.format in ("csv", "json"):
         columns = zip(names, score.tolist(), sd.tolist(), strict=True)
         records = [{"name": n, "score": s, "standard_deviation": d} for n, s, d in columns]
-        return _rows(records, options.format), 0
+        return _rows(records, options.format), code
     digits = 2 + decimals(sd)
     rows = [["row", "name", "score", "standard deviation"]]
     for k, name in enumerate(names):
         rows.append([str(k + 1), name, f"{score[k]:.{digits}f}", f"{sd[k]:.{digits}f}"])
-    return (_markdown(rows) if options.format == "md" else "\n".join(aligned(rows))), 0
+    return (_markdown(rows) if options.format == "md" else "\n".join(aligned(rows))), code
 
 
 def _rows(records: list[dict[str, Any]], form: str) -> str:
@@ -255,7 +263,16 @@ def _read_levels(file: TextIO, path: str, n_levels: int) -> tuple[list[str], Flo
             logits.append([float(cell) for cell in row])
         except ValueError as error:
             raise ValueError(f"levels: {path} line {line}: {error}") from None
+    if named and all(is_number(name) for name in names) and not all(map(_is_whole, names)):
+        raise ValueError(
+            f"levels: {path} has {n_levels + 1} columns of numbers, it must be {n_levels} logits "
+            f"and perhaps a name, but {names[0]} is none; --levels says how many logits there are"
+        )
     return names, np.array(logits)
+
+
+def _is_whole(text: str) -> bool:
+    return float(text).is_integer()
 
 
 def choices(options: argparse.Namespace) -> tuple[str, int]:

@@ -140,4 +140,4 @@ def rough_errors(uncertainty: float) -> list[Finding]:
     if uncertainty <= 0.1:
         return []
     text = f"standard errors are estimates that are off by about {100 * uncertainty:.0f}%"
-    return [Finding("rough_errors", f"{text} (many items hang on few comparisons)")]
+    return [Finding("rough_errors", f"{text}, as most of each error is shared by many items")]

@@ -102,9 +102,10 @@ def fit(
         the factor G / (G - 1) for G clusters: right where comparisons depend on each other within a
         cluster, for some dozens of clusters or more. Default: "cluster" where clusters were given,
         else "sandwich". Standard errors are of centred scores: C V C with C = I - 11'/n.
-        Beyond 2,000 items no covariance is kept: standard errors are then estimates by random
-        probes, with the typical relative error `Fit.error_uncertainty`, the rank ranges count
-        intervals that do not overlap, and "cluster" is not there.
+        Beyond 2,000 items no covariance is kept: standard errors of scores are then estimates by
+        random probes, with the typical relative error `Fit.error_uncertainty`, NaN where the
+        probes say nothing; the rank ranges count intervals that do not overlap, and "cluster" is
+        not there.
     tol : float, default 1e-10
         Converged when no entry of a Newton step exceeds tol * max(1, max |s|).
     max_iter : int, default 100
@@ -149,7 +150,7 @@ def fit(
     >>> f"{both.difference:.4f} {both.standard_error:.4f} {both.probability:.4f}"
     '1.0986 1.1547 0.7500'
     """
-    # a little over 60 lines: each option and each field of the result has its own
+    # budget: over 60 lines, as each option and each field of the result has its own
     check_choice("fit", "link", link, tuple(dict.fromkeys(LINK_OF.values())))
     check_choice("fit", "on_trouble", on_trouble, ("warn", "raise", "ignore"))
     check_ties("fit", ties, link, TIES)

@@ -214,6 +214,7 @@ def fit_many(
     >>> bool(fit.converged)
     True
     """
+    # budget: a little over 60 lines, as each argument has its own check and each result its shape
     name = "fit_many"
     library = common_library(
         name,
@@ -390,6 +391,7 @@ def score_against_anchors(
     >>> result.outside
     array([0, 1], dtype=int8)
     """
+    # budget: a little over 60 lines, as each argument has its own check and each result its shape
     name = "score_against_anchors"
     library = common_library(name, preferences=preferences, anchors=anchors)
     given = as_float_array(name, "preferences", preferences)

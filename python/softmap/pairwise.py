@@ -299,6 +299,7 @@ def log_likelihood(
     >>> result.gradient  # the maximum
     array([0., 0.])
     """
+    # budget: a little over 60 lines, as each argument has its own check and each result its shape
     name = "log_likelihood"
     check_choice(name, "link", link, LINKS)
     advantage = check_number(name, "first_advantage", first_advantage)
