@@ -107,7 +107,7 @@ def probed_variances(problem: Problem, terms: Terms, meat: Any) -> tuple[Floats,
     spread = np.sqrt(np.mean(relative**2)) if positive.any() else 0.0
     mean[:n][~positive] = np.nan
     if problem.size > n:
-        unit = np.eye(problem.size)[n:]
+        unit = np.eye(problem.size - n, problem.size, n)
         x, _ = solved(problem, terms, unit, 1e-10)
         y = unit if meat is None else np.stack([meat(row) for row in x])
         mean[n:] = (x * y).sum(axis=1)
