@@ -481,3 +481,12 @@ def test_check(run, games):
     )
     assert "connected, but some items" in run("check", "-", stdin="winner,loser\na,b\n")[1]
     assert run("check", "no such file.csv")[0] == 2
+
+
+def test_check_names_a_circle(run):
+    games = [("rock", "scissors"), ("scissors", "paper"), ("paper", "rock")]
+    lines = [f"{a},{b},35,15\n{b},{a},15,35\n" for a, b in games]
+    text = "left,right,left_wins,right_wins\n" + "".join(lines)
+    code, out, _ = run("check", "-", stdin=text)
+    assert code == 1
+    assert "! beats go in circles: paper beats rock, rock beats scissors and scissors beats" in out

@@ -7,6 +7,7 @@ The softmax family (`softmax`, `log_softmax`, `logsumexp`, `level_scores`, `choi
 are in `softmap.systems`.
 """
 
+from softmap._cycles import Intransitivity, intransitivity
 from softmap.choices import ChoiceProbabilities, choice_probabilities
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, Finding, diagnose
@@ -42,6 +43,7 @@ __all__ = [
     "Fit",
     "FitGroups",
     "FitMany",
+    "Intransitivity",
     "LevelScores",
     "LogLikelihood",
     "NoMaximumError",
@@ -55,6 +57,7 @@ __all__ = [
     "fit_groups",
     "fit_many",
     "info",
+    "intransitivity",
     "level_scores",
     "log_likelihood",
     "log_softmax",

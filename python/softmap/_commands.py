@@ -16,9 +16,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from softmap._columns import Floats
+from softmap._cycles import intransitivity
 from softmap.choices import choice_probabilities
 from softmap.comparisons import Comparisons
-from softmap.diagnostics import Diagnostics, diagnose
+from softmap.diagnostics import Diagnostics, diagnose, with_findings
 from softmap.errors import NoMaximumError
 from softmap.fit import MAX_ITEMS, fit
 from softmap.groups import fit_groups
@@ -62,6 +63,7 @@ def check(options: argparse.Namespace) -> tuple[str, int]:
         found = _fitted(c, options).diagnostics
     else:
         found = diagnose(c, ties=options.ties)
+    found = with_findings(found, [*intransitivity(c, link=options.link).findings])
     lines = [
         f"{c.n_rows} rows, {c.n_comparisons:.10g} comparisons of {len(c.items)} items, "
         f"{c.ties.sum():.10g} of them ties",

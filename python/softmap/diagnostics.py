@@ -59,7 +59,8 @@ class Diagnostics:
         position_bias (the first position wins more, or less, than the model allows for), no_ties
         (for a tie model to go by), tie_model (there are more, or fewer, ties among close items than
         the tie model allows for), rough_errors (standard errors that are poor estimates, beyond
-        2,000 items) and not_converged.
+        2,000 items) and not_converged. `intransitivity`, and with it the command ``check``, adds
+        intransitive (beats go in circles more than chance would make them).
     components : tuple of tuples of items
         Groups connected by comparisons, largest first.
     strongly_connected : bool
