@@ -93,7 +93,7 @@ def test_special_of_special_values(backend, dtype):
 
 @pytest.mark.parametrize("name", ops.QUICK_SLOPES)
 def test_quick_slopes_are_as_near_as_fits_assume(backend, name):
-    """The proof in csrc/cpu/newton_ordinary.h rests on this bound."""
+    """The proof in csrc/dense/newton_ordinary.h rests on this bound."""
     function, reach, bound = ops.QUICK_SLOPES[name]
     half = reach / 2 if name == "logit_slope" else reach  # marks are exp(s), |s| <= 40
     ordinary = np.random.default_rng(0).normal(0, 2, 2000)

@@ -1,24 +1,26 @@
 #pragma once
 // What all comparisons of a problem share, beside its scores: the advantage of the first position and the parameter of the tie
 // model. Minus the Hessian is then (H, C; C', D) with H as in laplacian.h, C and D those of at most two more parameters.
-#include "core/lane.h"
+#include "dense/place.h"
 
-namespace softmap::cpu {
+namespace softmap::dense {
 
-template <class V, int kColumn>
+template <class P, int kColumn>
 struct Border {
+  using V = typename P::V;
+  using Column = typename P::template Values<kColumn>;
   static constexpr int kAdvantage = 0, kTie = 1;
   V value[2], base[2], step[2], newton[2];
-  V estimated[2];       // 1 or 0
-  V slope[2], low[2];   // of the objective, and what rounding took from it
-  V size[2];            // the sum of what the slope is a sum of
-  V cross[2][kColumn];  // C
-  V reply[2][kColumn];  // H^-1 C
-  V aa, at, tt;         // D
-  V i_aa, i_at, i_tt;   // inverse of S = D - C' H^-1 C
-  V share;              // of D that is left in S, at least
+  V estimated[2];      // 1 or 0
+  V slope[2], low[2];  // of the objective, and what rounding took from it
+  V size[2];           // the sum of what the slope is a sum of
+  Column cross[2];     // C
+  Column reply[2];     // H^-1 C
+  V aa, at, tt;        // D
+  V i_aa, i_at, i_tt;  // inverse of S = D - C' H^-1 C
+  V share;             // of D that is left in S, at least
 
-  void clear(int n) {
+  SOFTMAP_HD void clear(int n) {
     const V zero(0.);
     for (int k = 0; k < 2; ++k) {
       slope[k] = low[k] = size[k] = zero;
@@ -28,7 +30,7 @@ struct Border {
   }
 
   // A term of the slope by parameter k.
-  void add_slope(int k, V term, V magnitude) {
+  SOFTMAP_HD void add_slope(int k, V term, V magnitude) {
     V rounding;
     slope[k] = core::two_sum(slope[k], term, rounding);
     low[k] = low[k] + rounding;
@@ -36,13 +38,13 @@ struct Border {
   }
 
   // Of a minus second derivative by parameter k and the difference of the scores i and j.
-  void add_cross(int k, int i, int j, V term) {
+  SOFTMAP_HD void add_cross(int k, int i, int j, V term) {
     cross[k][i] = cross[k][i] + term;
     cross[k][j] = cross[k][j] - term;
   }
 
   // A parameter that is not estimated: slope 0 and curvature 1, apart from the rest.
-  void hold(int n) {
+  SOFTMAP_HD void hold(int n) {
     const V zero(0.), one(1.);
     for (int k = 0; k < 2; ++k) {
       const auto held = estimated[k] == zero;
@@ -56,7 +58,7 @@ struct Border {
   }
 
   // S^-1, once reply is known. A pivot that rounding may have made up is replaced by a larger one, for a shorter step.
-  void factor(int n) {
+  SOFTMAP_HD void factor(int n) {
     const V least(0x1p-36);
     const auto product = [&](int k, int l) {
       V sum(0.);
@@ -72,7 +74,7 @@ struct Border {
   }
 
   // Newton's step of these parameters, and what it changes in x = H^-1 g.
-  void solve(int n, V* x) {
+  SOFTMAP_HD void solve(int n, Column& x) {
     V rest[2] = {slope[0], slope[1]};
     for (int k = 0; k < 2; ++k) {
       for (int i = 0; i < n; ++i) rest[k] = fmadd(-cross[k][i], x[i], rest[k]);
@@ -83,11 +85,11 @@ struct Border {
   }
 
   // What (a, b)' S^-1 (a, b) is.
-  V form(V a, V b) const { return fmadd(a * a, i_aa, fmadd(V(2.) * a * b, i_at, b * b * i_tt)); }
+  SOFTMAP_HD V form(V a, V b) const { return fmadd(a * a, i_aa, fmadd(V(2.) * a * b, i_at, b * b * i_tt)); }
 
   // Bounds on how far errors of the scores (given H alone) and of the slopes move everything: returns that of x, and adds to
   // x's own.
-  V error(int n, const V* error_of_x) const {
+  SOFTMAP_HD V error(int n, const Column& error_of_x) const {
     V rest[2], moved[2];
     for (int k = 0; k < 2; ++k) {
       rest[k] = size[k] * V(0x1p-48);
@@ -101,4 +103,4 @@ struct Border {
   }
 };
 
-}  // namespace softmap::cpu
+}  // namespace softmap::dense

@@ -13,9 +13,10 @@
 // exactly where the least values add up to more than 0 around some cycle.
 #include <cstdint>
 
+#include "dense/place.h"
 #include "fit.h"
 
-namespace softmap::cpu {
+namespace softmap::dense {
 namespace {
 
 // What happened between items i < j, seen from i: in comparisons that showed i first, or j.
@@ -25,14 +26,18 @@ struct Happened {
 
 class Recession {
  public:
-  explicit Recession(int n_nodes) : n_(n_nodes) {
-    for (int i = 0; i < n_; ++i) {
-      for (int j = 0; j < n_; ++j) least_[0][i][j] = least_[1][i][j] = kFree;
-    }
+  // s_i - s_j >= t times the first plus a times the second.
+  struct Least {
+    int t, a;
+  };
+  // Needs room_size(n_nodes) of these.
+  SOFTMAP_HD static Index room_size(int n_nodes) { return Index(3) * n_nodes * n_nodes; }
+  SOFTMAP_HD Recession(int n_nodes, Least* room) : n_(n_nodes), room_(room) {
+    for (int k = 0; k < 2 * n_ * n_; ++k) room_[k] = {kFree, 0};
   }
 
   // Nodes may be equal.
-  void add(int i, int j, const Happened& h) {
+  SOFTMAP_HD void add(int i, int j, const Happened& h) {
     for (int order = 0; order < 2; ++order) {
       const int side = order == 0 ? 1 : -1;  // x = s_i - s_j + side a
       if (h.win[order]) require(i, j, {1, -side});
@@ -45,14 +50,14 @@ class Recession {
   }
 
   // With neither a nor t: whether all scores must move together.
-  bool tied_together() const { return reaches_all(false) && reaches_all(true); }
+  SOFTMAP_HD bool tied_together() const { return reaches_all(false) && reaches_all(true); }
 
   // With t = 0, and a rising (1) or falling (-1).
-  bool moves_with_advantage(int a) const { return !violated(0, a).found; }
+  SOFTMAP_HD bool moves_with_advantage(int a) const { return !violated(0, a).found; }
 
   // With t rising, and any a if that is free. The a that are left lie between low and high, quotients of small integers that
   // every cycle found narrows down.
-  bool moves_with_ties(bool a_is_free) const {
+  SOFTMAP_HD bool moves_with_ties(bool a_is_free) const {
     struct Bound {
       int above, below;
     } low{-1, 0}, high{1, 0}, at{0, 1};
@@ -70,24 +75,20 @@ class Recession {
   }
 
  private:
-  // s_i - s_j >= t times the first plus a times the second.
-  struct Least {
-    int t, a;
-  };
-  static constexpr Least kFree{1 << 20, 0};
-  static bool is_free(Least x) { return x.t == kFree.t; }
+  static constexpr int kFree = 1 << 20;
+  SOFTMAP_HD static bool is_free(Least x) { return x.t == kFree; }
   struct Cycle {
     bool found;
     Least sum;
   };
 
   // Two bounds may differ in a: both are kept. Of those with the same a the larger t counts.
-  void require(int i, int j, Least bound) {
-    Least& to = least_[bound.a > 0][i][j];
+  SOFTMAP_HD void require(int i, int j, Least bound) {
+    Least& to = least(bound.a > 0, i, j);
     if (is_free(to) || to.t < bound.t) to = bound;
   }
 
-  bool reaches_all(bool backwards) const {
+  SOFTMAP_HD bool reaches_all(bool backwards) const {
     std::uint64_t seen = 1, fresh = 1;
     while (fresh != 0) {
       const std::uint64_t before = seen;
@@ -95,7 +96,7 @@ class Recession {
         if (!(fresh >> i & 1)) continue;
         for (int j = 0; j < n_; ++j) {
           const int from = backwards ? j : i, to = backwards ? i : j;
-          if (!is_free(least_[0][from][to]) || !is_free(least_[1][from][to])) seen |= std::uint64_t(1) << j;
+          if (!is_free(least(0, from, to)) || !is_free(least(1, from, to))) seen |= std::uint64_t(1) << j;
         }
       }
       fresh = seen & ~before;
@@ -104,24 +105,23 @@ class Recession {
   }
 
   // A closed walk whose bounds add up to more than 0 (Floyd and Warshall).
-  Cycle violated(int t, int a) const {
+  SOFTMAP_HD Cycle violated(int t, int a) const {
     const auto value = [&](Least x) { return is_free(x) ? -1e18 : double(x.t) * t + double(x.a) * a; };
-    Least path[kMaxItems][kMaxItems];
+    const auto path = [this](int i, int j) -> Least& { return least(2, i, j); };
     for (int i = 0; i < n_; ++i) {
-      for (int j = 0; j < n_; ++j)
-        path[i][j] = value(least_[0][i][j]) >= value(least_[1][i][j]) ? least_[0][i][j] : least_[1][i][j];
-      if (value(path[i][i]) > 0) return {true, path[i][i]};
+      for (int j = 0; j < n_; ++j) path(i, j) = value(least(0, i, j)) >= value(least(1, i, j)) ? least(0, i, j) : least(1, i, j);
+      if (value(path(i, i)) > 0) return {true, path(i, i)};
     }
     for (int via = 0; via < n_; ++via) {
       for (int i = 0; i < n_; ++i) {
-        const Least first = path[i][via];
+        const Least first = path(i, via);
         if (is_free(first)) continue;
         for (int j = 0; j < n_; ++j) {
-          const Least second = path[via][j];
+          const Least second = path(via, j);
           if (is_free(second)) continue;
           const Least sum{first.t + second.t, first.a + second.a};
-          if (!(value(sum) > value(path[i][j]))) continue;
-          path[i][j] = sum;
+          if (!(value(sum) > value(path(i, j)))) continue;
+          path(i, j) = sum;
           if (i == j && value(sum) > 0) return {true, sum};
         }
       }
@@ -129,9 +129,12 @@ class Recession {
     return {false, {0, 0}};
   }
 
+  // The bounds with a falling (0) and rising (1), and paths (2).
+  SOFTMAP_HD Least& least(int which, int i, int j) const { return room_[(which * n_ + i) * n_ + j]; }
+
   int n_;
-  Least least_[2][kMaxItems][kMaxItems];
+  Least* room_;
 };
 
 }  // namespace
-}  // namespace softmap::cpu
+}  // namespace softmap::dense

@@ -1,8 +1,8 @@
 #pragma once
 // Newton's method for a tile of small tables of comparisons, with care for weights of any size.
-#include "cpu/tile.h"
+#include "dense/tile.h"
 
-namespace softmap::cpu {
+namespace softmap::dense {
 namespace {
 
 // Newton's method for the problems of a tile, one in each lane. N is their number of items, 0 where it is not known. Model is
@@ -10,23 +10,26 @@ namespace {
 //
 // A step that overshoots, where the slope along it has turned against it, is shortened by the secant rule; no value of the
 // objective is needed. A lane that is done keeps its s, so that every later pass repeats its results bit for bit.
-template <class Model, int N, bool kOrdered, bool kBorder = false>
+template <class P, class Model, int N, bool kOrdered, bool kBorder = false>
 struct Newton {
-  const Tile& tile;
-  State& st;
+  using V = typename P::V;
+  using M = typename State<P>::Mask;
+  static constexpr int kStride = P::kStride;
+  const Tile<P>& tile;
+  State<P>& st;
   double advantage;  // without a border
 
-  int n() const { return N > 0 ? N : tile.n; }
+  SOFTMAP_HD int n() const { return N > 0 ? N : tile.n; }
 
   struct Pair {
     V flow, size, curve;  // derivative by s_i, the sum of what it is the difference of, minus the second derivative
   };
-  Pair pair(int k, V d) const {
+  SOFTMAP_HD Pair pair(int k, V d) const {
     if constexpr (kBorder) {
       return pair_and_border(k, d, [](int, const Seen&) {});
     } else {
       const auto seen = [&](int set, V x) {
-        const V win = V::load(tile.win[set] + k * kWidth), loss = V::load(tile.loss[set] + k * kWidth);
+        const V win = P::load(tile.win[set] + k * kStride), loss = P::load(tile.loss[set] + k * kStride);
         const auto f = Model::slopes(x);
         const V up = win * f.win, down = loss * f.loss;
         return Pair{up - down, up + down, fmadd(win, f.win_curve, loss * f.loss_curve)};
@@ -43,9 +46,9 @@ struct Newton {
     core::Slopes<V> sum;
     V size, tie_size;
   };
-  Seen see(int set, int k, V x) const {
-    const V zero(0.), win = V::load(tile.win[set] + k * kWidth), loss = V::load(tile.loss[set] + k * kWidth);
-    const V tie = tile.ties ? V::load(tile.tie[set] + k * kWidth) : zero;
+  SOFTMAP_HD Seen see(int set, int k, V x) const {
+    const V zero(0.), win = P::load(tile.win[set] + k * kStride), loss = P::load(tile.loss[set] + k * kStride);
+    const V tie = tile.ties ? P::load(tile.tie[set] + k * kStride) : zero;
     const auto f = Model::slopes(x, st.border.value[1]);
     const auto no_tie = tie == zero;  // its derivatives may then be infinite
     const auto sum = [&](V of_win, V of_loss, V of_tie) {
@@ -58,7 +61,7 @@ struct Newton {
   }
   // body(side, seen) for each set; side is the sign of the advantage.
   template <class Body>
-  Pair pair_and_border(int k, V d, Body&& body) const {
+  SOFTMAP_HD Pair pair_and_border(int k, V d, Body&& body) const {
     const V a = st.border.value[0];
     const Seen first = see(0, k, d + a);
     body(1, first);
@@ -67,7 +70,7 @@ struct Newton {
     body(-1, second);
     return {first.sum.d + second.sum.d, first.size + second.size, first.sum.dd + second.sum.dd};
   }
-  Pair pair_into_border(int k, int i, int j, V d) {
+  SOFTMAP_HD Pair pair_into_border(int k, int i, int j, V d) {
     auto& b = st.border;
     return pair_and_border(k, d, [&](int sign, const Seen& seen) {
       const V side{double(sign)};
@@ -82,7 +85,7 @@ struct Newton {
   }
 
   // A number on whose grid the sum of the flows at an item has less than 53 bits. No link is steeper than 1 + |d|.
-  V flow_grid() const {
+  SOFTMAP_HD V flow_grid() const {
     V reach(0.);
     for (int i = 0; i < n(); ++i) reach = max(reach, abs(st.s[i]));
     V steepest = fmadd(V(2.), reach, V(1. + core::abs(advantage)));
@@ -94,14 +97,14 @@ struct Newton {
   struct Pieces {
     V a, b, c;
   };
-  static Pieces cut(V flow, V grid) {
+  SOFTMAP_HD static Pieces cut(V flow, V grid) {
     const V fine = grid * V(0x1p-46), a = (flow + grid) - grid, rest = flow - a, b = (rest + fine) - fine;
     return {a, b, rest - b};
   }
 
   // Gradient and Hessian at s. The flow that leaves i is exactly what reaches j, and is added up without rounding, so that
   // the sum over a group of items keeps only its outer flows.
-  void evaluate() {
+  SOFTMAP_HD void evaluate() {
     const int n = N > 0 ? N : tile.n;
     const V grid = flow_grid();
     for (int i = 0; i < n; ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
@@ -141,7 +144,7 @@ struct Newton {
   }
 
   // Newton's step, its largest entry, and the slope along the last step.
-  void solve_step(V& newton_size, V& slope) {
+  SOFTMAP_HD void solve_step(V& newton_size, V& slope) {
     const int n = this->n();
     factor<N>(st.hessian, n, st.grounded);
     for (int i = 0; i < n; ++i) {
@@ -167,7 +170,7 @@ struct Newton {
     if constexpr (kBorder) newton_size = max(newton_size, border_size());
   }
   // Of the border's part of Newton's step. A parameter that must stay positive counts in proportion to itself.
-  V border_size() const {
+  SOFTMAP_HD V border_size() const {
     const auto& b = st.border;
     const V of_tie = abs(b.newton[1]) * (Model::kPositive ? V(1.) / min(V(1.), b.value[1]) : V(1.));
     const V largest = max(abs(b.newton[0]), select(b.estimated[1] == V(0.), V(0.), of_tie));
@@ -184,7 +187,7 @@ struct Newton {
   static constexpr double kTailSlope = 0.3;
 
   // Returns the lanes that converged; s is then where gradient and Hessian were evaluated and newton the last step.
-  M run(const FitOptions& options) {
+  SOFTMAP_HD M run(const FitOptions& options) {
     M done = V(1.) < V(0.), converged = done;
     Search line{V(0.), V(0.), V(1.), V(kTailSlope)};
     st.n_iter = V(0.);
@@ -201,7 +204,7 @@ struct Newton {
       const M far = line.length * line.size > V(0.0625);
       const M kept = (slope >= V(-0.5) * line.slope) & (newton_size <= V(16.) * line.size);
       const M over = far & !small & !kept;
-      const M lost = !(newton_size == newton_size) & !over;
+      const M lost = !((newton_size == newton_size) | over);
       converged = converged | (small & !done);
       done = done | small | lost;
       advance(done, over, far, slope, newton_size, line);
@@ -216,7 +219,7 @@ struct Newton {
   //   still in a tail where flows fall like exp(-d), Newton's steps are about 1 long and reduce the slope to 1 / e each:
   //                   double the length as long as the slope falls no faster than that
   //   else            Newton's step
-  void advance(M done, M over, M far, V slope, V newton_size, Search& line) {
+  SOFTMAP_HD void advance(M done, M over, M far, V slope, V newton_size, Search& line) {
     const V range = V(2.) * line.size, safe = core::log1p(range) / range, one(1.);
     const V shorter = select(line.length > one, one, sqrt(line.length * min(safe, V(0.25) * line.length)));
     const M tail = far & (line.length >= one) & (slope > line.tail_slope * line.slope);
@@ -255,7 +258,7 @@ struct Newton {
   // score by more than e r_ij, where r_ij is the resistance between i and j in a network of conductances h and, to the
   // ground, p. r_ij <= 1 / h_ij, and n shifts e / h_ij of 2^-36 each, one a pair of a spanning tree, are harmless; where there
   // are larger ones (flows that others balance), r_ij is bounded by the shortest path. The error of sums is H^-1 |error|.
-  M trusted() {
+  SOFTMAP_HD M trusted() {
     M simple = st.scale == st.scale;
     const V grid = flow_grid();
     for (int i = 0; i < n(); ++i) {
@@ -284,7 +287,7 @@ struct Newton {
 
   // body(number, i, j, pair, error of its flow) for every pair.
   template <class Body>
-  void for_each_pair(Body&& body) const {
+  SOFTMAP_HD void for_each_pair(Body&& body) const {
     for (int i = 0, k = 0; i < n(); ++i) {
       for (int j = i + 1; j < n(); ++j, ++k) {
         const Pair p = pair(k, st.s[i] - st.s[j]);
@@ -294,7 +297,7 @@ struct Newton {
   }
 
   // sum of e_ij r_ij over the large e_ij, with shortest paths by Floyd and Warshall.
-  V flow_error() {
+  SOFTMAP_HD V flow_error() {
     for_each_pair([&](int k, int i, int j, const Pair& p, V) {
       st.path[k] = min(V(1.) / p.curve, V(1.) / st.precision[i] + V(1.) / st.precision[j]);
     });
@@ -315,7 +318,7 @@ struct Newton {
     return sum;
   }
 
-  void solve_tile(const FitOptions& options) {
+  SOFTMAP_HD void solve_tile(const FitOptions& options) {
     const M converged = run(options), ok = converged & trusted();
     st.status = select(ok, V(double(FitStatus::ok)), V(double(FitStatus::not_converged)));
     for (int i = 0; i < n(); ++i) st.s[i] = select(converged, st.s[i] + st.newton[i], st.s[i]);
@@ -343,14 +346,14 @@ struct Newton {
   }
 
   // Total weight of the comparisons of item i.
-  V weight_of(int i) const {
+  SOFTMAP_HD V weight_of(int i) const {
     V sum(0.);
     for (int j = 0; j < n(); ++j) {
       if (j == i) continue;
-      const int k = (j < i ? row_start(n(), j) + i : row_start(n(), i) + j) * kWidth;
+      const int k = (j < i ? row_start(n(), j) + i : row_start(n(), i) + j) * kStride;
       for (int set = 0; set < tile.n_sets(); ++set) {
-        sum = sum + (V::load(tile.win[set] + k) + V::load(tile.loss[set] + k));
-        if (tile.ties) sum = sum + V::load(tile.tie[set] + k);
+        sum = sum + (P::load(tile.win[set] + k) + P::load(tile.loss[set] + k));
+        if (tile.ties) sum = sum + P::load(tile.tie[set] + k);
       }
     }
     return sum;
@@ -358,4 +361,4 @@ struct Newton {
 };
 
 }  // namespace
-}  // namespace softmap::cpu
+}  // namespace softmap::dense

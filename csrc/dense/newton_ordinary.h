@@ -1,43 +1,47 @@
 #pragma once
 // Newton's method for ordinary tables, where nothing needs the precautions of Newton: every item has a prior, weights and
 // precisions are not graded, and the steps converge by themselves. What turns out not to be ordinary is left to Newton.
-#include "cpu/pack.h"
-#include "cpu/tile.h"
+#include "dense/tile.h"
 
-namespace softmap::cpu {
+namespace softmap::dense {
 namespace {
 
 // Which lanes are solved, a matter of their own numbers alone.
-template <class Link, int N>
+template <class P, class Link, int N, int kItems = kMaxItems>
 struct OrdinaryNewton {
+  using V = typename P::V;
+  using M = typename State<P>::Mask;
   static constexpr int kSteps = 12;
   static constexpr double kError = 0x1p-33;  // of a score that is solved, relative to max(1, max |s|), at most
 
   static constexpr int kPairs = N * (N - 1) / 2;
-  static constexpr int kGroup = kPairs == 1 ? 1 : N > 0 && kPairs % 5 == 0 ? 5 : kPairs % 4 == 0 ? 4 : 3;  // 4 where N is 0
+  static constexpr int kGroup = !P::kGroups || kPairs == 1 ? 1
+                                : N > 0 && kPairs % 5 == 0 ? 5
+                                : kPairs % 4 == 0          ? 4
+                                                           : 3;  // 4 where N is 0
 
-  const Tile& tile;
-  State& st;
+  const Tile<P, kItems>& tile;
+  State<P, kItems>& st;
 
-  int n() const { return N > 0 ? N : tile.n; }
-  V win(int k) const { return V::load(tile.win[0] + k * kWidth); }
-  V loss(int k) const { return V::load(tile.loss[0] + k * kWidth); }
+  SOFTMAP_HD int n() const { return N > 0 ? N : tile.n; }
+  SOFTMAP_HD V win(int k) const { return P::load(tile.win[0] + k * P::kStride); }
+  SOFTMAP_HD V loss(int k) const { return P::load(tile.loss[0] + k * P::kStride); }
 
   // Gradient and Hessian at s.
-  void evaluate() {
+  SOFTMAP_HD void evaluate() {
     const int n = this->n();
-    V mark[N > 0 ? N : kMaxItems];
+    V mark[N > 0 ? N : kItems];
     for (int i = 0; i < n; ++i) {
       mark[i] = Link::mark(st.s[i]);
       st.g[i] = st.precision[i] * (st.mean[i] - st.s[i]);
       st.hessian.p[i] = st.precision[i];
     }
     evaluate_pairs(mark);
-#pragma GCC unroll 8
+    SOFTMAP_UNROLL
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
       V g = st.g[i];
-#pragma GCC unroll 8
+      SOFTMAP_UNROLL
       for (int j = i + 1; j < n; ++j) {
         g = g + st.flow[row + j];
         st.g[j] = st.g[j] - st.flow[row + j];
@@ -47,30 +51,30 @@ struct OrdinaryNewton {
   }
 
   // kGroup pairs at a time; the last group repeats the last pair.
-  [[gnu::flatten]] void evaluate_pairs(const V* mark) {
+  [[gnu::flatten]] SOFTMAP_HD void evaluate_pairs(const V* mark) {
     const int n = this->n(), n_pairs = n * (n - 1) / 2;
-#pragma GCC unroll 8
+    SOFTMAP_UNROLL
     for (int k = 0, i = 0, j = 1; k < n_pairs; k += kGroup) {
-      Pack<V, kGroup> a, b;
-#pragma GCC unroll 8
+      typename P::template Group<kGroup> a, b;
+      SOFTMAP_UNROLL
       for (int of = 0; of < kGroup; ++of) {
-        a.v[of] = mark[i];
-        b.v[of] = mark[j];
+        P::at(a, of) = mark[i];
+        P::at(b, of) = mark[j];
         if (k + of + 1 < n_pairs && ++j == n) j = ++i + 1;
       }
       const auto f = Link::slopes_between(a, b);
-#pragma GCC unroll 8
+      SOFTMAP_UNROLL
       for (int of = 0; of < kGroup; ++of) {
         if (k + of >= n_pairs) break;
         const V w = win(k + of), l = loss(k + of);
-        st.flow[k + of] = fmadd(w, f.win.v[of], -(l * f.loss.v[of]));
-        st.hessian.h[k + of] = fmadd(w, f.win_curve.v[of], l * f.loss_curve.v[of]);
+        st.flow[k + of] = fmadd(w, P::at(f.win, of), -(l * P::at(f.loss, of)));
+        st.hessian.h[k + of] = fmadd(w, P::at(f.win_curve, of), l * P::at(f.loss_curve, of));
       }
     }
   }
 
   // Newton's step from s; returns its largest entry.
-  V solve_step() {
+  SOFTMAP_HD V solve_step() {
     evaluate();
     factor<N>(st.hessian, n(), st.grounded & !st.grounded);
     for (int i = 0; i < n(); ++i) st.right[i] = st.g[i];
@@ -78,10 +82,10 @@ struct OrdinaryNewton {
     st.size = max(V(1.), largest_of(st.s, n()));
     return largest_of(st.newton, n());
   }
-  void move(M stay) {
+  SOFTMAP_HD void move(M stay) {
     for (int i = 0; i < n(); ++i) st.s[i] = select(stay, st.s[i], st.s[i] + st.newton[i]);
   }
-  M lost(V step) const { return !(step <= V(Link::kReach)) | !(st.size <= V(Link::kReach)); }
+  SOFTMAP_HD M lost(V step) const { return !((step <= V(Link::kReach)) & (st.size <= V(Link::kReach))); }
 
   // Lanes whose scores are the maximum, with `newton` the last step, not yet taken. With `predicts`, a step is the last one, too,
   // if the one after it is sure to be negligible.
@@ -89,7 +93,7 @@ struct OrdinaryNewton {
   // H^-1 has no negative entry and H 1 = precision, so a gradient that is wrong by e_i moves no score by more than
   // max e_i / precision_i. Rounding: a slope is wrong by 16 of the 2^-53 of the steepest one at most, and sums add n. After a
   // step x the flows of a pair differ from what the curvature says by no more than kBend w (2 x)^2 / 2.
-  M run(const FitOptions& options, bool predicts) {
+  SOFTMAP_HD M run(const FitOptions& options, bool predicts) {
     const int n = this->n();
     const V per_prior = add_weights(), far = largest_of(st.mean, n);
     M solved = V(1.) < V(0.), done = !(per_prior <= V(0x1p20));
@@ -110,14 +114,14 @@ struct OrdinaryNewton {
   }
 
   // Adds up the weights of each item; returns the largest sum in units of the precision.
-  V add_weights() {
+  SOFTMAP_HD V add_weights() {
     const int n = this->n();
     for (int i = 0; i < n; ++i) st.weight[i] = V(0.);
-#pragma GCC unroll 8
+    SOFTMAP_UNROLL
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
       V sum = st.weight[i];
-#pragma GCC unroll 8
+      SOFTMAP_UNROLL
       for (int j = i + 1; j < n; ++j) {
         const V total = win(row + j) + loss(row + j);
         sum = sum + total;
@@ -131,7 +135,7 @@ struct OrdinaryNewton {
   }
 
   // As Newton::solve_tile, for the lanes that it returns.
-  M solve_tile(const FitOptions& options, bool predicts) {
+  SOFTMAP_HD M solve_tile(const FitOptions& options, bool predicts) {
     const M solved = run(options, predicts);
     st.gradient_max = V(0.);
     for (int i = 0; i < n(); ++i) {
@@ -145,4 +149,4 @@ struct OrdinaryNewton {
 };
 
 }  // namespace
-}  // namespace softmap::cpu
+}  // namespace softmap::dense

@@ -9,57 +9,54 @@
 // of tightly coupled items cancel exactly, and leave no error for the weak links of the group to amplify.
 //
 // References: Grassmann, Taksar & Heyman 1985 (elimination without subtraction); O'Cinneide 1993 (its accuracy).
-#include "core/lane.h"
+#include "dense/place.h"
 
-namespace softmap::cpu {
+namespace softmap::dense {
 
 // The edges (i, j), i < j, of n items are numbered row by row: edge (i, j) is row_start(n, i) + j.
-inline int row_start(int n, int i) { return i * (2 * n - i - 1) / 2 - (i + 1); }
+SOFTMAP_HD int row_start(int n, int i) { return i * (2 * n - i - 1) / 2 - (i + 1); }
 
-template <class V, int kItems>
+template <class P, int kItems>
 struct Laplacian {
   static constexpr int kColumn = kItems + 7;  // columns a multiple of 4096 bytes apart would share their cache sets
-  V h[kItems * (kItems - 1) / 2];             // of edge (i, j); once factored h_ij / d_i
-  V p[kColumn];                               // once factored p_i / d_i
-  V inverse[kColumn];                         // 1 / d_i
+  using Column = typename P::template Values<kColumn>;
+  typename P::template Values<kItems*(kItems - 1) / 2> h;  // of edge (i, j); once factored h_ij / d_i
+  Column p;                                                // once factored p_i / d_i
+  Column inverse;                                          // 1 / d_i
 };
 
 // N is n where that is known when compiling, else 0. grounded: lanes whose p are all 0; there the last x is set to 0. Any other
 // pivot that is 0 makes x infinite or NaN.
-template <int N, class V, int kItems, class Mask>
-inline void factor(Laplacian<V, kItems>& a, int n_items, Mask grounded) {
+template <int N, class P, int kItems, class Mask>
+SOFTMAP_HD void factor(Laplacian<P, kItems>& a, int n_items, Mask grounded) {
+  using V = typename P::V;
   const int n = N > 0 ? N : n_items;
-  V row[kItems];
-#pragma GCC unroll 8
+  SOFTMAP_UNROLL
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
     V d = a.p[k];
-#pragma GCC unroll 8
+    SOFTMAP_UNROLL
     for (int j = k + 1; j < n; ++j) d = d + a.h[k_row + j];
-    const V inverse = V(1.) / d;
-#pragma GCC unroll 8
-    for (int j = k + 1; j < n; ++j) {
-      V& ratio = a.h[k_row + j];
-      row[j] = ratio;
-      ratio = ratio * inverse;
-      a.p[j] = fmadd(a.p[k], ratio, a.p[j]);
-    }
-#pragma GCC unroll 8
-    for (int i = k + 1; i < n - 1; ++i) {
+    const V inverse = V(1.) / d, p = a.p[k];
+    SOFTMAP_UNROLL
+    for (int i = k + 1; i < n; ++i) {
       const int i_row = row_start(n, i);
-      const V ratio = a.h[k_row + i];
-#pragma GCC unroll 8
-      for (int j = i + 1; j < n; ++j) a.h[i_row + j] = fmadd(ratio, row[j], a.h[i_row + j]);
+      const V ratio = a.h[k_row + i] * inverse;
+      SOFTMAP_UNROLL
+      for (int j = i + 1; j < n; ++j) a.h[i_row + j] = fmadd(ratio, a.h[k_row + j], a.h[i_row + j]);
+      a.h[k_row + i] = ratio;
+      a.p[i] = fmadd(p, ratio, a.p[i]);
     }
-    a.p[k] = a.p[k] * inverse;
+    a.p[k] = p * inverse;
     a.inverse[k] = inverse;
   }
   a.inverse[n - 1] = select(grounded, V(0.), V(1.) / a.p[n - 1]);
 }
 
 // x = H^-1 (g + low); g and low are used up.
-template <int N, class V, int kItems>
-inline void solve(const Laplacian<V, kItems>& a, int n_items, V* g, V* low, V* x) {
+template <int N, class P, int kItems, class Column>
+SOFTMAP_HD void solve(const Laplacian<P, kItems>& a, int n_items, Column& g, Column& low, Column& x) {
+  using V = typename P::V;
   const int n = N > 0 ? N : n_items;
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
@@ -91,23 +88,24 @@ inline void solve(const Laplacian<V, kItems>& a, int n_items, V* g, V* low, V* x
 }
 
 // The same without that care; g is used up.
-template <int N, class V, int kItems>
-inline void solve_plainly(const Laplacian<V, kItems>& a, int n_items, V* g, V* x) {
+template <int N, class P, int kItems, class Column>
+SOFTMAP_HD void solve_plainly(const Laplacian<P, kItems>& a, int n_items, Column& g, Column& x) {
+  using V = typename P::V;
   const int n = N > 0 ? N : n_items;
-#pragma GCC unroll 8
+  SOFTMAP_UNROLL
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
-#pragma GCC unroll 8
+    SOFTMAP_UNROLL
     for (int j = k + 1; j < n; ++j) g[j] = fmadd(a.h[k_row + j], g[k], g[j]);
   }
-#pragma GCC unroll 8
+  SOFTMAP_UNROLL
   for (int k = n - 1; k >= 0; --k) {
     const int k_row = row_start(n, k);
     V sum = g[k] * a.inverse[k];
-#pragma GCC unroll 8
+    SOFTMAP_UNROLL
     for (int j = n - 1; j > k; --j) sum = fmadd(a.h[k_row + j], x[j], sum);
     x[k] = sum;
   }
 }
 
-}  // namespace softmap::cpu
+}  // namespace softmap::dense
