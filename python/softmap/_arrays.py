@@ -4,6 +4,7 @@ A library is known by the modules of an array's type, so that none is ever impor
 """
 
 import functools
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -11,15 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from softmap import _backend
+from softmap._device import BFLOAT16 as BFLOAT16
+from softmap._device import Array as Array
+from softmap._device import (
+    DeviceArray,
+    from_cupy,
+    from_other,
+    from_torch,
+    on_cuda,
+    torch_plain,
+)
 from softmap.errors import optional
 
-Array = NDArray[Any]
 Axes = tuple[int, ...]
-
-# bfloat16 where the package that gives NumPy this dtype is not needed: the bits, named.
-BFLOAT16 = np.dtype([("bfloat16", "u2")])
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,22 +34,26 @@ class Library:
     """How arrays of one library are read and made."""
 
     to_numpy: Callable[[Any], Array]
-    from_numpy: Callable[[Any, Any], Any]
+    from_host: Callable[[Any, Any], Any]
     """Makes an array from a NumPy one, beside an array of the library."""
-    on_host: Callable[[Any], bool] = lambda x: True
+    on_host: Callable[[Any], bool] = lambda x: not on_cuda(x)
     weak_integers: bool = False
     """Whether integers beside floating numbers take their dtype: float32, not float64."""
+    to_device: Callable[[Any], DeviceArray] = from_other
+    """What `to_numpy` is, for an array on a CUDA device."""
+    on_cuda: Callable[[Any], bool] = on_cuda
+    from_device: Callable[[Any, Any], Any] = lambda x, like: x
+
+    def from_numpy(self, a: Any, like: Any) -> Any:
+        """Makes an array from a NumPy one, beside an array of the library on host or device."""
+        if isinstance(a, DeviceArray):
+            return self.from_device(a.unwrap(), like)
+        return self.from_host(a, like)
 
 
 def _torch_to_numpy(x: Any) -> Array:
     torch = sys.modules["torch"]
-    if x.requires_grad:
-        if torch.is_grad_enabled():
-            raise TypeError("it requires grad, which the result would lose; call .detach() on it")
-        x = x.detach()
-    if torch.autograd.forward_ad.unpack_dual(x).tangent is not None:
-        raise TypeError("it has a forward gradient, which the result would lose")
-    x = x.resolve_conj().resolve_neg()
+    x = torch_plain(x)
     if x.dtype is torch.bfloat16:
         bits: Array = x.view(torch.int16).numpy()
         return bits.view(BFLOAT16)
@@ -73,8 +84,16 @@ def _jax_on_host(x: Any) -> bool:
     return traced or all(device.platform == "cpu" for device in x.devices())
 
 
+def _jax_on_cuda(x: Any) -> bool:
+    return all(device.platform in ("gpu", "cuda") for device in x.devices())
+
+
 def _array_api_from_numpy(a: Any, like: Any) -> Any:
     return like.__array_namespace__().asarray(np.asarray(a), device=like.device)
+
+
+def _by_dlpack(x: Any, like: Any) -> Any:
+    return like.__array_namespace__().from_dlpack(x)
 
 
 def _refuse(cure: str) -> Callable[[Any], Array]:
@@ -92,11 +111,31 @@ def _scalar_if_0d(a: Any, like: Any) -> Any:
     return a if a.ndim else a[()]
 
 
-NUMPY = Library(np.asarray, _scalar_if_0d, lambda x: not hasattr(x, "__cuda_array_interface__"))
-TORCH = Library(_torch_to_numpy, _torch_from_numpy, lambda x: bool(x.is_cpu), weak_integers=True)
-JAX = Library(_jax_to_numpy, _jax_from_numpy, _jax_on_host, weak_integers=True)
-CUPY = Library(_refuse("call cupy.asnumpy on it"), _scalar_if_0d, lambda x: False)
-DASK = Library(_refuse("call .compute() on it"), _scalar_if_0d)
+NUMPY = Library(np.asarray, _scalar_if_0d)
+TORCH = Library(
+    _torch_to_numpy,
+    _torch_from_numpy,
+    on_host=lambda x: bool(x.is_cpu),
+    weak_integers=True,
+    to_device=from_torch,
+    on_cuda=lambda x: bool(x.is_cuda),
+)
+JAX = Library(
+    _jax_to_numpy,
+    _jax_from_numpy,
+    on_host=_jax_on_host,
+    weak_integers=True,
+    on_cuda=_jax_on_cuda,
+    from_device=_by_dlpack,
+)
+CUPY = Library(
+    _refuse("call cupy.asnumpy on it"),
+    _scalar_if_0d,
+    on_host=lambda x: False,
+    to_device=from_cupy,
+    on_cuda=lambda x: True,
+)
+DASK = Library(_refuse("call .compute() on it"), _scalar_if_0d, on_host=lambda x: True)
 OTHER = Library(_refuse("call numpy.asarray on it"), _scalar_if_0d)
 
 _BY_MODULE = {
@@ -113,7 +152,7 @@ _BY_MODULE = {
 
 @functools.cache
 def _array_api(module: str) -> Library:
-    return Library(np.from_dlpack, _array_api_from_numpy)
+    return Library(np.from_dlpack, _array_api_from_numpy, from_device=_by_dlpack)
 
 
 @functools.lru_cache(maxsize=256)
@@ -148,10 +187,27 @@ def common_library(function: str, **arguments: Any) -> Library:
         if other is not library:
             what = [f"a {_name_of(type(z))}" for z in (x, y)]
         else:
-            what = [f"on {getattr(z, 'device', None)}" for z in (x, y)]
+            what = [f"on {place_of(z)}" for z in (x, y)]
         if what[0] != what[1] and (other is not library or library is not JAX):
             raise TypeError(f"{function}: {first} is {what[0]} but {name} is {what[1]}")
     return library
+
+
+def place_of(x: Any) -> str:
+    """The device of an array, as torch writes it."""
+    if library_of(x) is CUPY:
+        return f"cuda:{getattr(x.device, 'id', x.device)}"
+    return str(getattr(x, "device", "a GPU"))
+
+
+def is_left_to_its_library(x: Any) -> bool:
+    """Whether nothing here can compute with an array on a device, but its own library might."""
+    library = library_of(x)
+    if library not in (TORCH, JAX, CUPY):
+        return False
+    if _backend.cuda() is None or not library.on_cuda(x) or "complex" in str(x.dtype):
+        return True
+    return library is JAX and importlib.util.find_spec("cupy") is None
 
 
 def common_library_of_peers(function: str, **arguments: Any) -> tuple[Library, Any]:

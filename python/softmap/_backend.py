@@ -12,7 +12,6 @@ import os
 from types import ModuleType
 
 from softmap import _runtime
-from softmap.errors import BackendMissingError
 
 CPU_BACKENDS = ("avx512", "avx2", "base")  # best first
 
@@ -48,16 +47,9 @@ choose()
 _runtime.read_environment()
 
 
-def has_cuda() -> bool:
-    """Whether this installation has the CUDA backend."""
-    return importlib.util.find_spec("softmap._cuda") is not None
-
-
-def cuda(function: str, argument: str) -> ModuleType:
-    """Return the CUDA module for `function`, called with `argument` on a GPU."""
-    if not has_cuda():
-        raise BackendMissingError(
-            f"{function}: {argument} is on a GPU and this installation has no CUDA backend; "
-            f"install a CUDA build or pass a host array, e.g. cupy.asnumpy({argument})"
-        )
+@functools.cache
+def cuda() -> ModuleType | None:
+    """Return the CUDA module, None where this installation has none."""
+    if importlib.util.find_spec("softmap._cuda") is None:
+        return None
     return importlib.import_module("softmap._cuda")

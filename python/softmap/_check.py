@@ -1,18 +1,23 @@
 """Checks of arguments, shared by all families: shapes, dtypes, options, and readable errors."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from softmap import _backend
-from softmap._arrays import BFLOAT16, NUMPY, library_of
+from softmap._arrays import BFLOAT16, NUMPY, TORCH, library_of, place_of
 from softmap._arrays import Array as Array
+from softmap._device import DeviceArray, Kernels
+from softmap.errors import BackendMissingError
 
 
 def _read(function: str, name: str, x: object) -> Array:
-    """`x` as an ndarray, in the memory of `x` where its library allows."""
+    """`x` as an ndarray, in the memory of `x` where its library allows; it may be on a device."""
+    if isinstance(x, DeviceArray):
+        return x
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{function}: {name} is a masked array, whose mask would be ignored; pass a plain "
@@ -21,12 +26,81 @@ def _read(function: str, name: str, x: object) -> Array:
     if isinstance(x, np.matrix):
         raise TypeError(f"{function}: {name} is a numpy.matrix; pass numpy.asarray({name})")
     library = library_of(x)
+    read: Callable[[Any], Array] = library.to_numpy
     if not library.on_host(x):
-        _backend.cuda(function, name)
+        if _backend.cuda() is None or not library.on_cuda(x):
+            raise _no_backend(function, name, x)
+        read = library.to_device
     try:
-        return library.to_numpy(x)
+        return read(x)
+    except BackendMissingError as error:
+        raise BackendMissingError(f"{function}: {name} {error}") from None
     except (TypeError, ValueError, RuntimeError, BufferError, AttributeError) as error:
         raise TypeError(f"{function}: {name} cannot be read as an array ({error})") from None
+
+
+def _no_backend(function: str, name: str, x: object) -> BackendMissingError:
+    missing = "no CUDA backend" if _backend.cuda() is None else "no backend for it"
+    build = "install a CUDA build or " if _backend.cuda() is None else ""
+    cure = f"{name}.cpu()" if library_of(x) is TORCH else f"cupy.asnumpy({name})"
+    return BackendMissingError(
+        f"{function}: {name} is on {place_of(x)} and this installation has {missing}; {build}pass "
+        f"a host array, e.g. {cure}"
+    )
+
+
+def host_only(function: str, what: str, name: str, *arrays: object) -> None:
+    """Raise where an array is on a device: `what` has no CUDA kernel."""
+    if any(isinstance(a, DeviceArray) for a in arrays):
+        raise BackendMissingError(
+            f"{function}: {what} has no CUDA kernel; pass host arrays, e.g. cupy.asnumpy({name}) "
+            f"or {name}.cpu()"
+        )
+
+
+def backend_of(*arrays: object) -> Any:
+    """The compiled functions for these arrays: the module of the CPU, or that of their device."""
+    for a in arrays:
+        if isinstance(a, DeviceArray):
+            return Kernels(a.adapter)
+    return _backend.cpu()
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike, *beside: object) -> Array:
+    """Fresh memory on the device of `beside`, or on the host."""
+    for a in beside:
+        if isinstance(a, DeviceArray):
+            return a.adapter.allocate(shape, dtype)
+    return np.empty(shape, dtype)
+
+
+def contiguous(a: Array, dtype: DTypeLike | None = None) -> Array:
+    """`a` in C order and in that dtype, on host or device."""
+    if isinstance(a, DeviceArray):
+        return (a if dtype is None else a.astype(dtype)).contiguous()
+    return np.ascontiguousarray(a, dtype)
+
+
+def on_host(a: Array) -> Array:
+    """A small array of constants, in the memory of the host; waits for the device of another."""
+    return np.array(a.unwrap().tolist(), a.dtype) if isinstance(a, DeviceArray) else a
+
+
+def placed(a: Array, x: Array) -> Array:
+    """`a` as a kernel takes it beside `x`: an array where x is, one number on the host."""
+    if isinstance(a, DeviceArray) and a.ndim == 0:
+        return np.array(a.item(), a.dtype)
+    if not isinstance(x, DeviceArray) or isinstance(a, DeviceArray) or a.ndim == 0:
+        return a
+    return x.adapter.put(a)
+
+
+def on_one_device(*arrays: Any) -> list[Any]:
+    """The arrays, those of the host copied to the device of the others, if there is one."""
+    device = next((a for a in arrays if isinstance(a, DeviceArray)), None)
+    if device is None:
+        return list(arrays)
+    return [device.adapter.put(a) if type(a) is np.ndarray else a for a in arrays]
 
 
 def as_array(function: str, name: str, x: object) -> Array:
@@ -68,9 +142,11 @@ def is_kernel_dtype(dtype: np.dtype[Any]) -> bool:
 
 def converted(a: Any, dtype: DTypeLike) -> Any:
     """`a` in another dtype; what is beyond its range is 0 or infinity, without a warning."""
+    if a.dtype == dtype:
+        return a
+    if isinstance(a, DeviceArray):
+        return a.astype(dtype)
     with np.errstate(all="ignore"):
-        if a.dtype == dtype:
-            return a
         if a.dtype == BFLOAT16:  # the upper half of a float32
             a = (a["bfloat16"].astype(np.uint32) << 16).view(np.float32)
         if dtype == BFLOAT16:  # to nearest, ties to even

@@ -3,21 +3,30 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from softmap import _backend
 from softmap._arrays import Array, common_library
-from softmap._check import as_float_array, check_choice, check_number, raise_shape
+from softmap._check import (
+    as_float_array,
+    backend_of,
+    check_choice,
+    check_number,
+    contiguous,
+    on_host,
+    on_one_device,
+    raise_shape,
+)
+from softmap._device import by_library
 from softmap.outcomes import (
     LINK_OF,
     TIES,
     check_ties,
     parameter,
-    strength_of,
-    strength_slope,
+    strength_and_error,
     with_half_ties,
 )
 from softmap.result import Estimate
@@ -241,8 +250,9 @@ def fit_many(
     mean = _prior(name, "prior_mean", prior_mean, batch, n)
     if sd.ndim != mean.ndim:
         whole = (math.prod(batch), n)
-        sd, mean = (np.ascontiguousarray(np.broadcast_to(a, whole)) for a in (sd, mean))
-    scores, errors, status, n_iter, gradient, *more = _backend.cpu().fit_many(
+        sd, mean = (contiguous(np.broadcast_to(a, whole, subok=True)) for a in (sd, mean))
+    _, mean, sd = on_one_device(table, mean, sd)
+    scores, errors, status, n_iter, gradient, *more = backend_of(table).fit_many(
         tables,
         mean,
         sd,
@@ -265,7 +275,7 @@ def fit_many(
     for k, (value, error) in enumerate(((more[0], more[1]), (more[2], more[3]))):
         if value is not None:
             if k == 1:
-                value, error = strength_of(ties, value), error * strength_slope(ties, value)
+                value, error = by_library(partial(strength_and_error, ties), value, error)
             pair = (library.from_numpy(a.reshape(batch), wins) for a in (value, error))
             estimates[k] = Estimate(*pair)
     arrays = (None if a is None else library.from_numpy(a, wins) for a in results)
@@ -288,11 +298,10 @@ def _together(
             wins, lost = with_half_ties(wins, lost, tied)
         tied = None
     given = [wins, lost, tied]
-    dtype = np.result_type(*(a for a in given if a is not None))
+    given = on_one_device(*given)
+    dtype = np.result_type(*(a.dtype for a in given if a is not None))
     n = wins.shape[-1]
-    return tuple(
-        None if a is None else np.ascontiguousarray(a, dtype).reshape(-1, n, n) for a in given
-    )
+    return tuple(None if a is None else contiguous(a, dtype).reshape(-1, n, n) for a in given)
 
 
 def _tie_option(
@@ -395,7 +404,7 @@ def score_against_anchors(
     name = "score_against_anchors"
     library = common_library(name, preferences=preferences, anchors=anchors)
     given = as_float_array(name, "preferences", preferences)
-    table = as_float_array(name, "anchors", anchors).astype(np.float64)
+    table = on_host(as_float_array(name, "anchors", anchors)).astype(np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise_shape(name, "anchors", table.shape, "it must be square, (m, m)")
     m = table.shape[0]
@@ -419,11 +428,10 @@ def score_against_anchors(
         alone = _fit_anchors(table, sd, link)
         status_of_all = Status(alone.status)
         mean[:m], sds[:m] = np.nan_to_num(alone.scores), 0.0
-    score, error, anchor_scores, outside, status = _backend.cpu().score_against_anchors(
-        np.ascontiguousarray(given).reshape(-1, m),
-        table,
-        mean,
-        sds,
+    _, *constants = on_one_device(given, table, mean, sds)
+    score, error, anchor_scores, outside, status = backend_of(given).score_against_anchors(
+        contiguous(given).reshape(-1, m),
+        *constants,
         link == "probit",
         1e-10,
         100,
@@ -451,13 +459,13 @@ def score_against_anchors(
 
 def _tables(function: str, name: str, x: object) -> tuple[Array, int, np.dtype[Any]]:
     """Return `x` as C-contiguous square tables, their number of items and their dtype."""
-    a = np.ascontiguousarray(as_float_array(function, name, x))
+    a = as_float_array(function, name, x)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise_shape(function, name, np.shape(a), "the last two axes must be equal")
+        raise_shape(function, name, a.shape, "the last two axes must be equal")
     n = a.shape[-1]
     if not 2 <= n <= MAX_ITEMS:
         raise_shape(function, name, a.shape, f"the last two axes must be from 2 to {MAX_ITEMS}")
-    return a, n, a.dtype
+    return contiguous(a), n, a.dtype
 
 
 def _prior(function: str, name: str, x: object, batch: tuple[int, ...], n: int) -> Array:
@@ -468,12 +476,12 @@ def _prior(function: str, name: str, x: object, batch: tuple[int, ...], n: int) 
         return np.full(n, x, dtype=np.float64)
     a = as_float_array(function, name, x).astype(np.float64)
     try:
-        whole = np.broadcast_to(a, (*batch, n))
+        whole = np.broadcast_to(a, (*batch, n), subok=True)
     except ValueError:
         raise_shape(function, name, a.shape, f"it must broadcast to {(*batch, n)}")
     if a.ndim < 2:
-        return np.ascontiguousarray(np.broadcast_to(a, n))
-    return np.ascontiguousarray(whole).reshape(-1, n)
+        return contiguous(np.broadcast_to(a, n, subok=True))
+    return contiguous(whole).reshape(-1, n)
 
 
 def _iterations(function: str, max_iter: object) -> int:

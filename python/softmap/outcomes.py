@@ -7,9 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from softmap import _backend
 from softmap._arrays import Array, common_library
-from softmap._check import as_float_array, check_choice, check_number, raise_shape
+from softmap._check import (
+    as_float_array,
+    backend_of,
+    check_choice,
+    check_number,
+    contiguous,
+    empty,
+    raise_shape,
+)
+from softmap._device import by_library
 
 __all__ = ["OutcomeMatrices", "outcome_matrices"]
 
@@ -117,11 +125,12 @@ def outcome_matrices(
     t = parameter(name, ties, tie_strength)
     advantage = check_number(name, "first_advantage", first_advantage)
     library = common_library(name, scores=scores)
-    s = np.ascontiguousarray(as_float_array(name, "scores", scores))
+    s = as_float_array(name, "scores", scores)
     if s.ndim == 0:
         raise_shape(name, "scores", (), "it needs an axis of items")
-    win, tie = (np.empty((*s.shape, s.shape[-1]), s.dtype) for _ in range(2))
-    _backend.cpu().outcome_matrices(s, ties, t, advantage, win, tie, n_threads)
+    s = contiguous(s)
+    win, tie = (empty((*s.shape, s.shape[-1]), s.dtype, s) for _ in range(2))
+    backend_of(s).outcome_matrices(s, ties, t, advantage, win, tie, n_threads)
     return OutcomeMatrices(library.from_numpy(win, scores), library.from_numpy(tie, scores))
 
 
@@ -149,6 +158,11 @@ def strength_slope(ties: str, t: Any) -> Any:
     return np.ones_like(t) if ties == "threshold" else np.exp(t)
 
 
+def strength_and_error(ties: str, xp: Any, t: Any, error: Any) -> tuple[Any, Any]:
+    """Return both of the strength, from arrays of the library xp with those of t."""
+    return (t, error) if ties == "threshold" else (xp.exp(t), error * xp.exp(t))
+
+
 def check_ties(function: str, ties: object, link: str, allowed: tuple[str, ...]) -> str:
     """Return `ties` if it is allowed and goes with the link."""
     name = check_choice(function, "ties", ties, allowed)
@@ -161,7 +175,12 @@ def with_half_ties(wins: Array, losses: Array | None, ties: Array) -> tuple[Arra
     """Return the tables with half of each tie as a win and half as a loss. Without an order the
     table of ties must be symmetric: NaN where it is not.
     """
-    half = 0.5 * ties
-    if losses is not None:
-        return wins + half, losses + half
-    return wins + np.where(ties == np.swapaxes(ties, -1, -2), half, np.nan), None
+
+    def add(xp: Any, wins: Any, losses: Any, ties: Any) -> tuple[Any, Any]:
+        half = 0.5 * ties
+        if losses is not None:
+            return wins + half, losses + half
+        return wins + xp.where(ties == ties.swapaxes(-1, -2), half, math.nan), None
+
+    result: tuple[Array, Array | None] = by_library(add, wins, losses, ties)
+    return result

@@ -10,10 +10,15 @@ from softmap import _backend
 from softmap._arrays import Array, announce_write, common_library, common_library_of_peers
 from softmap._check import (
     as_float_array,
+    backend_of,
     check_choice,
     check_number,
     check_out,
+    contiguous,
     converted,
+    empty,
+    host_only,
+    on_one_device,
     raise_shape,
 )
 from softmap.outcomes import LINK_OF, TIES, check_ties, parameter, with_half_ties
@@ -107,10 +112,10 @@ def preference(
         raise ValueError(f"{name}: these shapes do not broadcast: {shapes}") from None
     # The kernel takes one number for all, or one for each.
     ready = [_contiguous(x, x.shape if x.size == 1 else shape, dtype) for x in arrays.values()]
-    out = np.empty(shape, dtype)
-    x, y, *variances = ready
+    x, y, *variances = on_one_device(*ready)
+    out = empty(shape, dtype, x)
     v, w = variances or (None, None)
-    _backend.cpu().preference(x, y, link, v, w, advantage, out, None)
+    backend_of(x).preference(x, y, link, v, w, advantage, out, None)
     return library.from_numpy(out, like)
 
 
@@ -182,7 +187,7 @@ def preference_matrix(
         except ValueError:
             rule = f"it must broadcast to the shape of scores, {s.shape}"
             raise_shape(name, "variance", arrays["variance"].shape, rule)
-    s, *variances = (_contiguous(x, s.shape, dtype) for x in arrays.values())
+    s, *variances = on_one_device(*(_contiguous(x, s.shape, dtype) for x in arrays.values()))
     shape = (*s.shape, s.shape[-1])
     place = None if out is None else check_out(name, out, shape)
     kind = dtype
@@ -191,7 +196,7 @@ def preference_matrix(
         s, *variances = (x.astype(np.float32, copy=False) for x in (s, *variances))
     result = _place(place, shape, kind, [s, *variances])
     v = variances[0] if variances else None
-    _backend.cpu().preference_matrix(s, link, v, advantage, result, n_threads)
+    backend_of(s).preference_matrix(s, link, v, advantage, result, n_threads)
     if place is None:
         return library.from_numpy(result, scores)
     if result is not place:
@@ -324,22 +329,27 @@ def log_likelihood(
         shapes = ", ".join(f"{key} {x.shape}" for key, x in {"scores": s, **arrays}.items())
         raise ValueError(f"{name}: these shapes do not broadcast: {shapes}") from None
     dtype = _dtype({"scores": s, **arrays}, {})
-    s = _contiguous(s, (*batch, n), dtype)
-    ready = {key: _contiguous(x, (*batch, n, n), dtype) for key, x in arrays.items()}
-    won, lost, tied = (ready.get(key) for key in ("wins", "losses", "tie_counts"))
+    s, *ready = on_one_device(
+        _contiguous(s, (*batch, n), dtype),
+        *(_contiguous(x, (*batch, n, n), dtype) for x in arrays.values()),
+    )
+    named = dict(zip(arrays, ready, strict=True))
+    won, lost, tied = (named.get(key) for key in ("wins", "losses", "tie_counts"))
     assert won is not None
     derivatives = bool(gradient or hessian)
+    if hessian:
+        host_only(name, "hessian=True", "wins", s)
     if model is not None and tied is not None:
-        value = np.empty(batch, dtype)
-        slopes = np.empty((*batch, n), dtype) if derivatives else None
-        _backend.cpu().outcome_likelihood(
+        value = empty(batch, dtype, s)
+        slopes = empty((*batch, n), dtype, s) if derivatives else None
+        backend_of(s).outcome_likelihood(
             s, (won, lost, tied), *model, advantage, value, slopes, n_threads
         )
     else:
         if ties == "half" and tied is not None:
             won, lost = with_half_ties(won, lost, tied)
         tied = None
-        value, slopes = _backend.cpu().log_likelihood(
+        value, slopes = backend_of(s).log_likelihood(
             s, won, lost, link, advantage, derivatives, n_threads
         )
     second = None
@@ -418,7 +428,7 @@ def _dtype(arrays: dict[str, Array], given: dict[str, Any]) -> np.dtype[Any]:
 
 
 def _contiguous(x: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    return np.ascontiguousarray(np.broadcast_to(x, shape), dtype)
+    return contiguous(np.broadcast_to(x, shape, subok=True), dtype)
 
 
 def _place(
@@ -427,5 +437,5 @@ def _place(
     """Return `place` if the kernel can write to it, or a new array whose content it can take."""
     fits = place is not None and place.dtype == dtype and place.flags.carray
     if place is None or not fits or any(np.may_share_memory(place, x) for x in inputs):
-        return np.empty(shape, dtype)
+        return empty(shape, dtype, *inputs)
     return place

@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from softmap import _backend, _generic
+from softmap import _generic
 from softmap._arrays import DASK, Array, by_dask, common_library
 from softmap._check import (
     as_float_array,
     as_kernel_array,
+    backend_of,
     check_choice,
     check_number,
+    contiguous,
     is_scalar,
+    placed,
     raise_shape,
 )
 from softmap.softmax import compute_dtype, read_temperature
@@ -123,14 +126,15 @@ def _mask(
         raise_shape(name, "x", a.shape, "a row runs along one axis")
     rows = tuple(n for k, n in enumerate(a.shape) if k not in axes)
     kept = tuple(1 if k in axes else n for k, n in enumerate(a.shape))
-    t = np.asarray(read_temperature(name, temperature, a, axes), dtype=compute_dtype(a))
+    t = np.asanyarray(read_temperature(name, temperature, a, axes), dtype=compute_dtype(a))
     amounts = as_float_array(name, "amount", amount).astype(np.float64)
     if amounts.shape not in ((), rows, kept):
         raise_shape(name, "amount", amounts.shape, f"it must be a number or have shape {rows}")
     if amounts.ndim:
-        amounts = np.ascontiguousarray(amounts.reshape(rows))
+        amounts = contiguous(contiguous(amounts).reshape(rows))
+    amounts = placed(amounts, a)
     last = np.moveaxis(a, axes[0], -1)
-    mask = _backend.cpu().row_filter(last, RULES.index(rule), t, amounts, min_keep, n_threads)
+    mask = backend_of(a).row_filter(last, RULES.index(rule), t, amounts, min_keep, n_threads)
     return np.moveaxis(mask, -1, axes[0])
 
 

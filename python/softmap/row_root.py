@@ -6,9 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from softmap import _backend, _generic
+from softmap import _generic
 from softmap._arrays import DASK, Array, by_dask, common_library
-from softmap._check import as_float_array, as_kernel_array, check_choice, raise_shape
+from softmap._check import (
+    as_float_array,
+    as_kernel_array,
+    backend_of,
+    check_choice,
+    contiguous,
+    placed,
+    raise_shape,
+)
 
 __all__ = ["row_root"]
 
@@ -97,7 +105,8 @@ def _solve(a: Array, axis: Any, target: Any, *, function: str, n_threads: int | 
     if targets.shape not in ((), rows):
         raise_shape(name, "target", targets.shape, f"it must be a number or have shape {rows}")
     if targets.ndim:
-        targets = np.ascontiguousarray(targets)
+        targets = contiguous(targets)
+    targets = placed(targets, a)
     last = np.moveaxis(a, axes[0], -1)
-    roots: Array = _backend.cpu().row_root(last, FUNCTIONS.index(function), targets, n_threads)
+    roots: Array = backend_of(a).row_root(last, FUNCTIONS.index(function), targets, n_threads)
     return roots

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from softmap import _backend, _runtime
-from softmap._arrays import CUPY, DASK, JAX, TORCH, library_of
+from softmap._arrays import DASK, is_left_to_its_library, library_of
 from softmap._check import as_array
 from softmap.errors import BackendMissingError
 
@@ -128,8 +128,8 @@ def preload() -> None:
     True
     """
     _backend.cpu()
-    if _backend.has_cuda():
-        _backend.cuda("preload", "")
+    if cuda := _backend.cuda():
+        cuda.preload()
 
 
 def info() -> dict[str, Any]:
@@ -140,7 +140,8 @@ def info() -> dict[str, Any]:
     dict
         ``softmap``, ``numpy``, ``python``, ``platform``: versions and system; ``backend``: the
         module in use; ``backends``: those in this installation; ``runnable``: those that this
-        processor can run; ``threads``: how many a call uses at most.
+        processor can run; ``cuda``: how many GPUs the CUDA backend sees, None where there is no
+        such backend; ``threads``: how many a call uses at most.
 
     Raises
     ------
@@ -165,8 +166,14 @@ def info() -> dict[str, Any]:
         "backend": _backend.cpu().__name__.rpartition(".")[2],
         "backends": _backend.built(),
         "runnable": [name for name in _backend.built() if _runtime.supports(name)],
+        "cuda": _cuda_info(),
         "threads": _runtime.num_threads(),
     }
+
+
+def _cuda_info() -> int | None:
+    cuda = _backend.cuda()
+    return None if cuda is None else int(cuda.device_count())
 
 
 # What each operation can do besides real arrays of the host: complex ones, Dask's, those on a GPU.
@@ -226,8 +233,8 @@ def supports(x: object, operation: str = "softmax") -> bool:
         if "dask" not in can:
             return False
         a = np.empty(0, a.dtype)
-    elif not library.on_host(x):
-        return "device" in can and library in (TORCH, JAX, CUPY)
+    elif not library.on_host(x) and is_left_to_its_library(x):
+        return "device" in can
     try:
         return as_array("supports", "x", a).dtype.kind != "c" or "complex" in can
     except (TypeError, BackendMissingError):

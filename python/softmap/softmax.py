@@ -13,16 +13,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from softmap import _backend, _generic
 from softmap._arrays import (
     BFLOAT16,
-    CUPY,
     DASK,
-    JAX,
     NUMPY,
-    TORCH,
     Array,
     announce_write,
     by_dask,
     by_its_library,
     common_library,
+    is_left_to_its_library,
     library_of,
     refuse_lazy_out,
 )
@@ -30,14 +28,20 @@ from softmap._check import (
     as_array,
     as_float_array,
     as_kernel_array,
+    backend_of,
     check_dtype,
     check_number,
     check_out,
+    contiguous,
     converted,
+    host_only,
     is_kernel_dtype,
     is_scalar,
+    on_host,
+    placed,
     raise_shape,
 )
+from softmap._device import DeviceArray
 
 __all__ = ["LevelScores", "level_scores", "log_softmax", "logsumexp", "softmax"]
 
@@ -246,17 +250,18 @@ def logsumexp(
             keepdims=keepdims,
         )
         return tuple(result) if return_sign else result
-    if not library.on_host(a):
-        plain = simple and dtype is None
-        return _on_device(name, "a", a, axis, temperature, bool(keepdims), plain)
+    if simple and dtype is None and not library.on_host(a) and is_left_to_its_library(a):
+        return _by_its_library(name, "a", a, axis, temperature, bool(keepdims))
     x = as_array(name, "a", a)
+    if not simple or not _is_native(x):
+        host_only(name, f"dtype {x.dtype}" if simple else "b, where or return_sign", "a", x)
     factors = None if b is None else _factors("b", b, x)
     counted = _factors("where", where, x)
     if not simple:  # the axes are those of the whole product
         shapes = [x.shape, counted.shape, () if factors is None else factors.shape]
         x = np.broadcast_to(x, np.broadcast_shapes(*shapes))
     if simple and dtype is None and _is_plain(temperature):
-        result = _backend.cpu().logsumexp(x, axis, bool(keepdims), temperature, n_threads)
+        result = backend_of(x).logsumexp(x, axis, bool(keepdims), temperature, n_threads)
         if result is not NotImplemented:
             return library.from_numpy(result, a)
     axes = _generic.normalize_axes(name, x, axis, "a")
@@ -264,7 +269,7 @@ def logsumexp(
     if simple and _is_native(x):
         y = as_kernel_array(name, "a", x)
         t = read_temperature(name, temperature, y, axes)
-        result = _backend.cpu().logsumexp(y, axes, bool(keepdims), t, n_threads)
+        result = backend_of(y).logsumexp(y, axes, bool(keepdims), t, n_threads)
         return library.from_numpy(result if wanted is None else converted(result, wanted), a)
     _backend.cpu().check_threads(name, n_threads)
     t = read_temperature(name, temperature, x, axes, keepdims=True)
@@ -394,7 +399,7 @@ def level_scores(
     x = as_kernel_array(name, "logits", logits)
     if x.ndim == 0:
         raise_shape(name, "logits", x.shape, "it needs at least one axis")
-    values = np.ascontiguousarray(as_float_array(name, "levels", levels), dtype=np.float64)
+    values = np.ascontiguousarray(on_host(as_float_array(name, "levels", levels)), np.float64)
     if values.ndim != 1:
         raise_shape(name, "levels", values.shape, "it must be one-dimensional")
     if not np.isfinite(values).all():
@@ -407,8 +412,8 @@ def level_scores(
         raise ValueError(
             f"{name}: levels has length {len(values)} but tokens has {len(start) - 1} members"
         )
-    t = np.asarray(read_temperature(name, temperature, x, (x.ndim - 1,)), dtype=compute_dtype(x))
-    score, variance, probabilities, total = _backend.cpu().level_scores(
+    t = np.asanyarray(read_temperature(name, temperature, x, (x.ndim - 1,)), dtype=compute_dtype(x))
+    score, variance, probabilities, total = backend_of(x).level_scores(
         x, flat, start, values, t, bool(mass), n_threads
     )
     if out is not None:
@@ -441,11 +446,12 @@ def _map(
         )
         axes = _generic.normalize_axes(name, x, axis)
         return by_dask(name, function, x, axes, ["row"], rows={"temperature": temperature})
-    if not library.on_host(x):
-        plain = out is None and dtype is None
-        return _on_device(name, "x", x, axis, temperature, False, plain)
+    if not library.on_host(x) and is_left_to_its_library(x) and out is None and dtype is None:
+        return _by_its_library(name, "x", x, axis, temperature, False)
     a = as_array(name, "x", x)
-    kernel = getattr(_backend.cpu(), name)
+    if not _is_native(a):
+        host_only(name, f"dtype {a.dtype}", "x", a)
+    kernel = getattr(backend_of(a), name)
     if dtype is None and out is None and _is_plain(temperature):
         result = kernel(a, axis, temperature, None, n_threads)
         if result is not NotImplemented:
@@ -471,12 +477,10 @@ def _map(
     return out
 
 
-def _on_device(
-    name: str, argument: str, x: Any, axis: Axis, temperature: Any, keepdims: bool, plain: bool
+def _by_its_library(
+    name: str, argument: str, x: Any, axis: Axis, temperature: Any, keepdims: bool
 ) -> Any:
-    """The result for an array that is not on the host, from its own library where it is plain."""
-    if not plain or library_of(x) not in (TORCH, JAX, CUPY):
-        _backend.cuda(name, argument)
+    """The result for an array on a device that no kernel is for, from its own library."""
     axes = _generic.normalize_axes(name, x, axis, argument)
     if is_scalar(temperature):
         temperature = check_number(name, "temperature", temperature, positive=True)
@@ -527,9 +531,11 @@ def read_temperature(
     t = as_float_array(name, "temperature", temperature)
     if t.shape not in (kept, reduced):
         raise_shape(name, "temperature", t.shape, f"it must be a number or have shape {reduced}")
-    t = np.where(np.isfinite(t) & (t > 0), t, np.nan)
-    t = np.clip(t, limits.smallest_subnormal, limits.max)
-    return np.ascontiguousarray(t.reshape(kept if keepdims else reduced), dtype=compute_dtype(x))
+    if not isinstance(t, DeviceArray):  # there the kernel looks at the values
+        t = np.where(np.isfinite(t) & (t > 0), t, np.nan)
+        t = np.clip(t, limits.smallest_subnormal, limits.max)
+    t = contiguous(contiguous(t).reshape(kept if keepdims else reduced), compute_dtype(x))
+    return placed(t, x)
 
 
 def compute_dtype(x: Array) -> type[np.floating[Any]]:
@@ -543,7 +549,7 @@ def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
     if tokens is None:
         return np.arange(n_columns, dtype=np.intp), np.arange(n_columns + 1, dtype=np.intp)
     if library_of(tokens) is not NUMPY:
-        tokens = as_array(name, "tokens", tokens)
+        tokens = on_host(as_array(name, "tokens", tokens))
     if not hasattr(tokens, "__iter__"):
         raise TypeError(f"{name}: tokens = {tokens!r}, it must be a list of token ids or None")
     groups = [np.atleast_1d(np.asarray(member)) for member in tokens]

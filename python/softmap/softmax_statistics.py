@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from softmap import _backend, _generic
+from softmap import _generic
 from softmap._arrays import (
     DASK,
     Array,
@@ -16,7 +16,16 @@ from softmap._arrays import (
     common_library_of_peers,
     elementwise_by_dask,
 )
-from softmap._check import as_array, as_float_array, as_kernel_array, raise_shape
+from softmap._check import (
+    as_array,
+    as_float_array,
+    as_kernel_array,
+    backend_of,
+    contiguous,
+    host_only,
+    placed,
+    raise_shape,
+)
 from softmap.softmax import compute_dtype, read_temperature
 
 __all__ = [
@@ -138,14 +147,15 @@ def row_statistics(
         raise_shape(name, "x", a.shape, "it needs at least one axis along a row")
     rows = tuple(n for k, n in enumerate(a.shape) if k not in axes)
     n_columns = int(np.prod([a.shape[k] for k in axes]))
-    t = np.asarray(read_temperature(name, temperature, a, axes), dtype=compute_dtype(a))
+    t = np.asanyarray(read_temperature(name, temperature, a, axes), dtype=compute_dtype(a))
     w = None
     if weights is not None:
-        w = np.ascontiguousarray(as_float_array(name, "weights", weights), dtype=compute_dtype(a))
+        w = contiguous(as_float_array(name, "weights", weights), compute_dtype(a))
         if w.shape != (n_columns,):
             raise_shape(name, "weights", w.shape, f"the rows of x have {n_columns} columns")
-    columns = _targets(name, target, rows, n_columns)
-    results = list(_backend.cpu().row_statistics(a, axes, t, columns, w, n_threads))
+        w = placed(w, a)
+    columns = placed(_targets(name, target, rows, n_columns), a)
+    results = list(backend_of(a).row_statistics(a, axes, t, columns, w, n_threads))
     if target is None:
         results[3:5] = None, None
     return RowStatistics(*(None if r is None else library.from_numpy(r, x) for r in results))
@@ -158,11 +168,13 @@ def _targets(name: str, target: ArrayLike | None, rows: tuple[int, ...], n_colum
     columns = as_array(name, "target", target)
     if columns.dtype.kind not in "iu":
         raise TypeError(f"{name}: target has dtype {columns.dtype}, it must be integer")
-    if columns.ndim == 0 and not 0 <= int(columns) < n_columns:
-        raise ValueError(f"{name}: target = {int(columns)}, the columns are 0 to {n_columns - 1}")
+    if columns.ndim == 0 and not 0 <= columns.item() < n_columns:
+        raise ValueError(f"{name}: target = {columns.item()}, the columns are 0 to {n_columns - 1}")
     if columns.ndim > 0 and columns.shape != rows:
         raise_shape(name, "target", columns.shape, f"it must be an integer or have shape {rows}")
-    return np.asarray(columns, dtype=np.int64, order="C")  # ascontiguousarray makes 0-d 1-d
+    if columns.ndim == 0:
+        return np.array(columns.item(), dtype=np.int64)
+    return contiguous(columns, np.int64)
 
 
 def logsumexp_partial(
@@ -214,7 +226,7 @@ def logsumexp_partial(
         return m, e
     a = as_kernel_array(name, "x", x)
     axes = _generic.normalize_axes(name, a, axis)
-    m, e = _backend.cpu().logsumexp_partial(a, axes, n_threads)
+    m, e = backend_of(a).logsumexp_partial(a, axes, n_threads)
     return library.from_numpy(m, x), library.from_numpy(e, x)
 
 
@@ -253,9 +265,7 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
     if library is DASK:
         m, e = elementwise_by_dask(lambda *p: merge_partials(p[:2], p[2:]), 2, *a, *b)
         return m, e
-    m_a, e_a, m_b, e_b = (
-        as_float_array(name, k, part).astype(np.float64) for k, part in parts.items()
-    )
+    m_a, e_a, m_b, e_b = (_double(name, k, part) for k, part in parts.items())
     _check_together(name, a_m=m_a, a_e=e_a, b_m=m_b, b_e=e_b)
     with np.errstate(invalid="ignore"):
         top = np.maximum(e_a, e_b)
@@ -265,6 +275,12 @@ def merge_partials(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
         m = np.where(finite, mantissa * 2, np.where(top == np.inf, 1.0, m_a + m_b))
         e = np.where(finite, top + (exponent - 1), top)
     return library.from_numpy(m, like), library.from_numpy(e, like)
+
+
+def _double(function: str, name: str, x: ArrayLike) -> Array:
+    a = as_float_array(function, name, x)
+    host_only(function, "it", name, a)
+    return a.astype(np.float64)
 
 
 def _check_together(function: str, **arrays: Array) -> None:
@@ -311,8 +327,8 @@ def partial_to_logsumexp(m: ArrayLike, e: ArrayLike) -> Any:
     library, like = common_library_of_peers("partial_to_logsumexp", m=m, e=e)
     if library is DASK:
         return elementwise_by_dask(partial_to_logsumexp, 1, m, e)
-    mantissa = as_float_array("partial_to_logsumexp", "m", m).astype(np.float64)
-    exponent = as_float_array("partial_to_logsumexp", "e", e).astype(np.float64)
+    mantissa = _double("partial_to_logsumexp", "m", m)
+    exponent = _double("partial_to_logsumexp", "e", e)
     _check_together("partial_to_logsumexp", m=mantissa, e=exponent)
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.where(

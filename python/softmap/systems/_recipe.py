@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from softmap._arrays import Array, Library, common_library_of_peers
-from softmap._check import as_array, as_float_array, as_kernel_array, raise_shape
+from softmap._check import as_array, as_float_array, as_kernel_array, host_only, raise_shape
 
 __all__ = [
     "Array",
@@ -72,6 +72,7 @@ def recipe(
             library, like = common_library_of_peers(name, **given)
             for key, value in given.items():
                 bound.arguments[key] = readers[key](name, key, value)
+                host_only(name, "it", key, bound.arguments[key])
             with np.errstate(all="ignore"):
                 result: Any = function(*bound.args, **bound.kwargs)
             return _returned(result, library, like)  # type: ignore[no-any-return]

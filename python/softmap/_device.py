@@ -1,0 +1,303 @@
+"""Arrays on CUDA devices, without a look at their elements.
+
+A `DeviceArray` tells NumPy's half of softmap what it needs to know of such an array: dtype, shape,
+strides and address. What needs the elements is left to a kernel or to the array's own library,
+through the few functions of an adapter. No library is imported for its own arrays.
+"""
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from softmap import _backend
+from softmap.errors import BackendMissingError
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+# bfloat16 where the package that gives NumPy this dtype is not needed: the bits, named.
+BFLOAT16 = np.dtype([("bfloat16", "u2")])
+
+# All addresses from 1 on as one buffer, so that NumPy makes an array of any of them.
+_ADDRESSES: Any = (ctypes.c_char * (sys.maxsize - 1)).from_address(1)
+
+
+class DeviceArray(np.ndarray[Any, np.dtype[Any]]):
+    """What is known on the host of an array on a device; whoever asks for elements gets an error.
+
+    Views (of other axes or shapes) are made as of any array.
+    """
+
+    adapter: "Adapter"
+    owner: Any  # the array of the library
+    layout: tuple[Shape, Shape]  # shape and strides of `owner`, which starts where this starts
+
+    __array_ufunc__ = None  # type: ignore[assignment]
+
+    def __array_finalize__(self, source: Any) -> None:
+        if isinstance(source, DeviceArray):
+            self.adapter, self.owner, self.layout = source.adapter, source.owner, source.layout
+
+    def unwrap(self) -> Any:
+        """The array of the library, with the axes that this has."""
+        if (self.shape, self.strides) == self.layout:
+            return self.owner
+        return self.adapter.strided(self.owner, self.shape, self.strides)
+
+    def astype(self, dtype: DTypeLike, *_: Any, **__: Any) -> "DeviceArray":  # type: ignore[override]
+        """In another dtype; the same array where it has it."""
+        dtype = np.dtype(dtype)
+        if dtype == self.dtype:
+            return self
+        return self.adapter.wrap(self.adapter.cast(self.unwrap(), dtype), dtype)
+
+    def contiguous(self) -> "DeviceArray":
+        """In C order; the same array where it is."""
+        if self.flags.c_contiguous:
+            return self
+        return self.adapter.wrap(self.adapter.contiguous(self.unwrap()), self.dtype)
+
+    def item(self) -> Any:  # type: ignore[override]
+        """The one number that this holds. Waits for the device."""
+        return self.unwrap().item()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write to all of it, in the dtype that it has."""
+        self.unwrap()[...] = value.unwrap() if isinstance(value, DeviceArray) else value
+
+    def __repr__(self) -> str:
+        return f"DeviceArray({self.shape}, {self.dtype})"
+
+
+class Adapter:
+    """What the arrays of one library on one device are asked for."""
+
+    name: str
+
+    def __init__(self, device: int):
+        self.device = device
+        self.xp: ModuleType = sys.modules[self.name]
+
+    def wrap(self, x: Any, dtype: np.dtype[Any] | None = None) -> DeviceArray:
+        """An array of the library, which stays its owner, as NumPy sees it."""
+        address, strides, own_dtype = self.look(x)
+        dtype = own_dtype if dtype is None else dtype
+        shape = tuple(x.shape)
+        offset = max(address - 1, 0)  # an empty array may have no address
+        a = np.ndarray.__new__(DeviceArray, shape, dtype, _ADDRESSES, offset, strides)
+        a.adapter, a.owner, a.layout = self, x, (shape, a.strides)
+        return a
+
+    def allocate(self, shape: Any, dtype: DTypeLike) -> DeviceArray:
+        """Fresh memory in C order, from the pool of the library."""
+        dtype, shape = np.dtype(dtype), tuple(shape)
+        return self.wrap(self.empty(shape, dtype), dtype)
+
+    def put(self, a: Array) -> DeviceArray:
+        """A copy of a NumPy array; of one number without a copy from the host."""
+        made = self.full(a.shape, a.item(), a.dtype) if a.size == 1 else self.from_host(a)
+        return self.wrap(made, a.dtype)
+
+    def look(self, x: Any) -> tuple[int, Shape, np.dtype[Any]]:
+        """Address, strides in bytes, dtype."""
+        raise NotImplementedError
+
+    def stream(self) -> int:
+        """The current stream, as a number."""
+        raise NotImplementedError
+
+    def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
+        raise NotImplementedError
+
+    def full(self, shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
+        raise NotImplementedError
+
+    def from_host(self, a: Array) -> Any:
+        raise NotImplementedError
+
+    def cast(self, x: Any, dtype: np.dtype[Any]) -> Any:
+        raise NotImplementedError
+
+    def contiguous(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def strided(self, x: Any, shape: Shape, strides: Shape) -> Any:
+        """A view of x from its first element on; strides in bytes."""
+        raise NotImplementedError
+
+
+class Torch(Adapter):
+    """Tensors of torch."""
+
+    name = "torch"
+
+    def __init__(self, device: Any):
+        super().__init__(device.index)
+        self.where = device
+
+    def look(self, x: Any) -> tuple[int, Shape, np.dtype[Any]]:
+        size = x.element_size()
+        name = str(x.dtype).removeprefix("torch.")
+        dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+        return x.data_ptr(), tuple(size * n for n in x.stride()), dtype
+
+    def stream(self) -> int:
+        return int(self.xp.cuda.current_stream(self.where).cuda_stream)
+
+    def _dtype(self, dtype: np.dtype[Any]) -> Any:
+        return getattr(self.xp, "bfloat16" if dtype == BFLOAT16 else dtype.name)
+
+    def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
+        return self.xp.empty(shape, dtype=self._dtype(dtype), device=self.where)
+
+    def full(self, shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
+        return self.xp.full(shape, value, dtype=self._dtype(dtype), device=self.where)
+
+    def from_host(self, a: Array) -> Any:
+        return self.xp.tensor(a, device=self.where)
+
+    def cast(self, x: Any, dtype: np.dtype[Any]) -> Any:
+        return x.to(self._dtype(dtype))
+
+    def contiguous(self, x: Any) -> Any:
+        return x.contiguous()
+
+    def strided(self, x: Any, shape: Shape, strides: Shape) -> Any:
+        size = x.element_size()
+        return x.as_strided(shape, tuple(n // size for n in strides), x.storage_offset())
+
+
+class CuPy(Adapter):
+    """Arrays of CuPy, whose functions work on the current device."""
+
+    name = "cupy"
+
+    def look(self, x: Any) -> tuple[int, Shape, np.dtype[Any]]:
+        return x.data.ptr, x.strides, x.dtype
+
+    def stream(self) -> int:
+        return int(self.xp.cuda.get_current_stream(self.device).ptr)
+
+    def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
+        with self.xp.cuda.Device(self.device):
+            return self.xp.empty(shape, dtype)
+
+    def full(self, shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
+        with self.xp.cuda.Device(self.device):
+            return self.xp.full(shape, value, dtype)
+
+    def from_host(self, a: Array) -> Any:
+        with self.xp.cuda.Device(self.device):
+            return self.xp.asarray(a)
+
+    def cast(self, x: Any, dtype: np.dtype[Any]) -> Any:
+        with self.xp.cuda.Device(self.device):
+            return x.astype(dtype)
+
+    def contiguous(self, x: Any) -> Any:
+        with self.xp.cuda.Device(self.device):
+            return self.xp.ascontiguousarray(x)
+
+    def strided(self, x: Any, shape: Shape, strides: Shape) -> Any:
+        return self.xp.ndarray(shape, x.dtype, x.data, strides)
+
+
+class Kernels:
+    """The functions of the CUDA module for one call, as the CPU modules have them.
+
+    Results are made by the library of the arguments, and the work is put on its current stream:
+    both stand in the place of the number of threads.
+    """
+
+    def __init__(self, adapter: Adapter):
+        self._adapter = adapter
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        kernel = getattr(_backend.cuda(), name)
+        adapter = self._adapter
+
+        def call(*arguments: Any) -> Any:
+            own: dict[int, DeviceArray] = {}
+            plain = [_plain(a, own) for a in arguments[:-1]]
+            result = kernel(*plain, (adapter.device, adapter.stream(), adapter.allocate))
+            return own.get(id(result), result)
+
+        return call
+
+
+def _plain(a: Any, own: dict[int, DeviceArray]) -> Any:
+    """`a` for the bindings, which look at exact types; `own` finds it again."""
+    if isinstance(a, tuple):
+        return tuple(_plain(item, own) for item in a)
+    if not isinstance(a, DeviceArray):
+        return a
+    view = a.view(np.ndarray)
+    own[id(view)] = a
+    return view
+
+
+def from_torch(x: Any) -> DeviceArray:
+    """A tensor on a CUDA device."""
+    x = torch_plain(x)
+    if x.layout is not sys.modules["torch"].strided:
+        raise TypeError(f"it is {x.layout}; call .to_dense() on it")
+    return Torch(x.device).wrap(x)
+
+
+def from_cupy(x: Any) -> DeviceArray:
+    """An array of CuPy."""
+    return CuPy(x.device.id).wrap(x)
+
+
+def from_other(x: Any) -> DeviceArray:
+    """An array that DLPack or __cuda_array_interface__ describe, shared with CuPy."""
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError:
+        raise BackendMissingError(
+            f"is a {type(x).__qualname__} on a GPU, which is shared with CuPy; "
+            "pip install cupy-cuda13x"
+        ) from None
+    return from_cupy(cupy.from_dlpack(x) if hasattr(x, "__dlpack__") else cupy.asarray(x))
+
+
+def torch_plain(x: Any) -> Any:
+    """The tensor with neither a gradient nor a pending conjugation or change of sign."""
+    torch = sys.modules["torch"]
+    if x.requires_grad:
+        if torch.is_grad_enabled():
+            raise TypeError("it requires grad, which the result would lose; call .detach() on it")
+        x = x.detach()
+    if torch.autograd.forward_ad.unpack_dual(x).tangent is not None:
+        raise TypeError("it has a forward gradient, which the result would lose")
+    return x.resolve_conj().resolve_neg()
+
+
+def on_cuda(x: Any) -> bool:
+    """Whether x lies on a CUDA device, as far as DLPack or __cuda_array_interface__ tell."""
+    if type(x) is np.ndarray:
+        return False
+    if hasattr(x, "__cuda_array_interface__"):
+        return True
+    kind = getattr(x, "__dlpack_device__", None)
+    return kind is not None and int(kind()[0]) in (2, 13)  # kDLCUDA, kDLCUDAManaged
+
+
+def by_library(function: Callable[..., Any], *arrays: Any) -> Any:
+    """function(xp, *arrays), which may be on a device: xp is NumPy or the arrays' own library."""
+    device = next((a for a in arrays if isinstance(a, DeviceArray)), None)
+    if device is None:
+        return function(np, *arrays)
+    adapter = device.adapter
+    result = function(
+        adapter.xp, *(a.unwrap() if isinstance(a, DeviceArray) else a for a in arrays)
+    )
+    if isinstance(result, tuple):
+        return tuple(None if x is None else adapter.wrap(x) for x in result)
+    return adapter.wrap(result)

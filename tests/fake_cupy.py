@@ -1,0 +1,236 @@
+"""A stand-in for CuPy and a GPU: its arrays lie in memory that only "device code" may touch.
+
+Outside of `Memory.unlocked()` a look at an element from the host is a segmentation fault, as it is
+with a real device; inside, the elements are NumPy's. `make_module` makes the module to be put into
+`sys.modules`, `Kernels` lets a compiled module of the host play the CUDA module.
+"""
+
+import contextlib
+import ctypes
+import math
+import mmap
+import operator
+import types
+
+import numpy as np
+
+SIZE = 1 << 26
+
+
+class Memory:
+    """Memory of all devices: pieces are never given back, but by `reset`."""
+
+    def __init__(self):
+        self.map = mmap.mmap(-1, SIZE)
+        self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.depth, self.used = 0, 0
+
+    def take(self, n_bytes):
+        """The address of that much fresh memory, filled with what no result is."""
+        address = self.start + self.used
+        self.used += -(-max(n_bytes, 1) // 64) * 64
+        assert self.used <= SIZE
+        with self.unlocked():
+            ctypes.memset(address, 0xA5, n_bytes)
+        return address
+
+    def _protect(self, flags):
+        code = self.libc.mprotect(ctypes.c_void_p(self.start), ctypes.c_size_t(SIZE), flags)
+        assert code == 0
+
+    @contextlib.contextmanager
+    def unlocked(self):
+        self.depth += 1
+        self._protect(mmap.PROT_READ | mmap.PROT_WRITE)
+        try:
+            yield
+        finally:
+            self.depth -= 1
+            if self.depth == 0:
+                self._protect(0)
+
+    def reset(self):
+        self.used = 0
+        self._protect(0)
+
+
+MEMORY = Memory()
+
+
+class Pointer:
+    def __init__(self, ptr, device):
+        self.ptr, self.device = ptr, device
+
+
+class Stream:
+    def __init__(self, ptr):
+        self.ptr = ptr
+
+
+class Device:
+    """A device; current inside a `with` block."""
+
+    current = 0
+
+    def __init__(self, id):
+        self.id = id
+
+    def __enter__(self):
+        self.before, Device.current = Device.current, self.id
+
+    def __exit__(self, *_):
+        Device.current = self.before
+
+    def __repr__(self):
+        return f"<CUDA Device {self.id}>"
+
+
+class ndarray:
+    """As cupy.ndarray, as far as softmap and its tests ask."""
+
+    def __init__(self, shape, dtype=float, memptr=None, strides=None):
+        dtype, shape = np.dtype(dtype), tuple(np.atleast_1d(shape)) if np.ndim(shape) else (shape,)
+        if memptr is None:
+            n_bytes = math.prod(int(n) for n in shape) * dtype.itemsize
+            memptr = Pointer(MEMORY.take(n_bytes), Device.current)
+        self.data = memptr
+        buffer = (ctypes.c_char * (SIZE)).from_address(MEMORY.start)
+        self.host = np.ndarray(shape, dtype, buffer, memptr.ptr - MEMORY.start, strides)
+
+    shape = property(lambda self: self.host.shape)
+    strides = property(lambda self: self.host.strides)
+    dtype = property(lambda self: self.host.dtype)
+    ndim = property(lambda self: self.host.ndim)
+    size = property(lambda self: self.host.size)
+    device = property(lambda self: Device(self.data.device))
+
+    def _view(self, host):
+        return ndarray(
+            host.shape, host.dtype, Pointer(host.ctypes.data, self.data.device), host.strides
+        )
+
+    def __getitem__(self, key):
+        return self._view(self.host[key])
+
+    def __setitem__(self, key, value):
+        with MEMORY.unlocked():
+            self.host[key] = value.host if isinstance(value, ndarray) else value
+
+    def transpose(self, *axes):
+        return self._view(self.host.transpose(*axes))
+
+    def swapaxes(self, a, b):
+        return self._view(self.host.swapaxes(a, b))
+
+    def astype(self, dtype):
+        with MEMORY.unlocked():
+            return _made(self.host.astype(dtype))
+
+    def get(self):
+        with MEMORY.unlocked():
+            return self.host.copy()
+
+    def item(self):
+        return self.get().item()
+
+    def tolist(self):
+        return self.get().tolist()
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed")
+
+
+def _operation(name):
+    function = getattr(operator, name)
+
+    def apply(self, other):
+        with MEMORY.unlocked():
+            return _made(function(self.host, other.host if isinstance(other, ndarray) else other))
+
+    def reflected(self, other):
+        with MEMORY.unlocked():
+            return _made(function(other, self.host))
+
+    return apply, reflected
+
+
+for _name in ("add", "sub", "mul", "truediv", "eq"):
+    _apply, _reflected = _operation(_name)
+    setattr(ndarray, f"__{_name}__", _apply)
+    if _name != "eq":
+        setattr(ndarray, f"__r{_name}__", _reflected)
+ndarray.__hash__ = None
+ndarray.__module__, ndarray.__qualname__ = "cupy", "ndarray"
+
+
+def _made(host):
+    """An array on the current device, with the elements of one of NumPy."""
+    a = ndarray(host.shape, host.dtype)
+    a[...] = host
+    return a
+
+
+def _elementwise(function):
+    def apply(*arguments):
+        with MEMORY.unlocked():
+            plain = [a.host if isinstance(a, ndarray) else a for a in arguments]
+            return _made(np.asarray(function(*plain)))
+
+    return apply
+
+
+def make_module():
+    """The module cupy; its `streams` are those of the devices."""
+    cupy = types.ModuleType("cupy")
+    streams = {0: Stream(0x11), 1: Stream(0x22)}
+    cupy.ndarray, cupy.empty, cupy.streams = ndarray, ndarray, streams
+    cupy.cuda = types.SimpleNamespace(
+        Device=Device,
+        get_current_stream=lambda id=None: streams[Device.current if id is None else id],
+        is_available=lambda: True,
+    )
+    cupy.asarray = lambda a: a if isinstance(a, ndarray) else _made(np.asarray(a))
+    cupy.ascontiguousarray = lambda a: _made(a.get())
+    cupy.full = lambda shape, value, dtype: _made(np.full(shape, value, dtype))
+    cupy.where, cupy.exp = _elementwise(np.where), _elementwise(np.exp)
+    cupy.asnumpy = lambda a: a.get()
+    return cupy
+
+
+class Kernels:
+    """A compiled module in the place of `_cuda`; a module of the CPU copies what it has made."""
+
+    def __init__(self, module, takes_run):
+        self.module, self.takes_run, self.calls = module, takes_run, []
+
+    def device_count(self):
+        return 2
+
+    def preload(self, *_):
+        self.calls.append(("preload", None, None))
+
+    def __getattr__(self, name):
+        kernel = getattr(self.module, name)
+
+        def call(*arguments):
+            *given, (device, stream, allocate) = arguments
+            self.calls.append((name, device, stream))
+            with MEMORY.unlocked():
+                if self.takes_run:
+                    return kernel(*given, (0, stream, allocate))
+                result = kernel(*given, None)
+                if isinstance(result, (tuple, list)):
+                    return tuple(self._result(r, given, allocate) for r in result)
+                return self._result(result, given, allocate)
+
+        return call
+
+    def _result(self, result, given, allocate):
+        if not isinstance(result, (np.ndarray, np.generic)):
+            return result
+        if any(result is a for a in given):
+            return result
+        made = allocate(result.shape, result.dtype)
+        made.view(np.ndarray)[...] = result
+        return made
