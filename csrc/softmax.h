@@ -9,7 +9,7 @@ namespace softmap {
 struct Groups {
   const Index* tokens;
   const Index* start;
-  Index n_groups;
+  Index n_groups, n_tokens;
 };
 
 // Where the results of level_scores go; mass may be null.

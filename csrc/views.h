@@ -2,6 +2,8 @@
 // Arrays as the kernels see them: memory borrowed from Python for one call, never owned.
 #include <cstddef>
 
+#include "core/lane.h"
+
 namespace softmap {
 
 using Index = std::ptrdiff_t;
@@ -14,13 +16,13 @@ struct Axes {
   Index extent[kMaxAxes];
   Index stride[kMaxAxes];
 
-  Index size() const {
+  SOFTMAP_HD Index size() const {
     Index s = 1;
     for (int k = 0; k < n; ++k) s *= extent[k];
     return s;
   }
   // Distance in elements from the first to the i-th entry, counted with the last axis fastest.
-  Index offset(Index i) const {
+  SOFTMAP_HD Index offset(Index i) const {
     if (n == 0) return 0;
     Index r = 0;
     for (int k = n - 1; k > 0; --k) {
@@ -29,7 +31,7 @@ struct Axes {
     }
     return r + i * stride[0];
   }
-  bool contiguous() const { return n == 0 || (n == 1 && stride[0] == 1); }
+  SOFTMAP_HD bool contiguous() const { return n == 0 || (n == 1 && stride[0] == 1); }
 };
 
 // An array as rows: `across` enumerates the rows, `along` runs through one row.
@@ -37,7 +39,7 @@ template <class T>
 struct Rows {
   T* data;
   Axes across, along;
-  T* row(Index i) const { return data + across.offset(i); }
+  SOFTMAP_HD T* row(Index i) const { return data + across.offset(i); }
 };
 
 // A temperature a row, or one for all (stride 0).
@@ -45,7 +47,7 @@ template <class T>
 struct PerRow {
   const T* data;
   Index stride;
-  T operator[](Index i) const { return data[i * stride]; }
+  SOFTMAP_HD T operator[](Index i) const { return data[i * stride]; }
 };
 
 // A C-contiguous array of `count` blocks.

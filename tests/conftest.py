@@ -1,6 +1,7 @@
 """Fixtures of the whole suite."""
 
 import importlib
+import importlib.util
 import os
 from pathlib import Path
 
@@ -24,10 +25,40 @@ BUILT = _backend.built()
 RUNNABLE = [isa for isa in BUILT if _runtime.supports(isa)]
 
 
-@pytest.fixture(params=RUNNABLE)
+def find_emulator():
+    """The module `_cuda_emulated`, beside the package or in the folder SOFTMAP_EMULATOR."""
+    folder = os.environ.get("SOFTMAP_EMULATOR")
+    if not folder:
+        found = importlib.util.find_spec("softmap._cuda_emulated")
+        return importlib.import_module("softmap._cuda_emulated") if found else None
+    (path,) = Path(folder).glob("_cuda_emulated.*.so")
+    spec = importlib.util.spec_from_file_location("softmap._cuda_emulated", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+EMULATED = find_emulator()
+
+
+class Emulated:
+    """The CUDA backend, with the kernels run on the CPU; what has no kernel is skipped."""
+
+    __name__ = "softmap._cuda_emulated"
+
+    def __getattr__(self, operation):
+        if not hasattr(EMULATED, operation):
+            pytest.skip(f"{operation} has no CUDA kernel (CPU_ONLY in test_surface.py)")
+        return getattr(EMULATED, operation)
+
+
+@pytest.fixture(params=[*RUNNABLE, *(["cuda_emulated"] if EMULATED else [])])
 def backend(request, monkeypatch):
-    """Name of an instruction set whose module all public functions use during the test."""
-    module = importlib.import_module(f"softmap._cpu_{request.param}")
+    """Name of a backend whose module all public functions use during the test."""
+    if request.param == "cuda_emulated":
+        module = Emulated()
+    else:
+        module = importlib.import_module(f"softmap._cpu_{request.param}")
     monkeypatch.setattr(_backend, "cpu", lambda isa=None: module)
     return request.param
 
@@ -44,11 +75,12 @@ def data_folder():
 def pytest_report_header():
     rest = [isa for isa in BUILT if isa not in RUNNABLE]
     untested = f"; built, but this processor cannot run: {', '.join(rest)}" if rest else ""
-    return f"softmap backends: {', '.join(RUNNABLE)}{untested}"
+    emulated = ", cuda_emulated" if EMULATED else ""
+    return f"softmap backends: {', '.join(RUNNABLE)}{emulated}{untested}"
 
 
 def pytest_terminal_summary(terminalreporter):
     if WORST:
         terminalreporter.section("accuracy: worst error and bound, in ULP")
     for (what, dtype, backend), (error, bound) in sorted(WORST.items()):
-        terminalreporter.write_line(f"{what:24} {dtype:8} {backend:7} {error:8.3f} {bound:6g}")
+        terminalreporter.write_line(f"{what:24} {dtype:8} {backend:13} {error:8.3f} {bound:6g}")

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "core/half.h"
-#include "cpu/parallel.h"
 #include "views.h"
 
 namespace softmap::bindings {
@@ -166,28 +165,13 @@ inline bool safe_to_write(const py::array& a, const py::array& b) {
   return same;
 }
 
-// From this size on results come from the pool of blocks.
-inline constexpr std::size_t kPoolBytes = std::size_t(1) << 20;
-
-// A fresh C-contiguous array of the given dtype.
-inline py::array new_array(const py::dtype& dtype, py::ssize_t ndim, const py::ssize_t* shape) {
-  std::size_t bytes = static_cast<std::size_t>(dtype.itemsize());
-  for (py::ssize_t k = 0; k < ndim; ++k) bytes *= static_cast<std::size_t>(shape[k]);
-  if (bytes >= kPoolBytes) {
-    if (void* const block = cpu::runtime().acquire(bytes)) {
-      const py::capsule owner(block, [](void* p) { cpu::runtime().release(p); });
-      return py::array(dtype, std::vector<py::ssize_t>(shape, shape + ndim), block, owner);
-    }
-  }
+// A fresh C-contiguous array in memory of NumPy.
+inline py::array numpy_array(const py::dtype& dtype, py::ssize_t ndim, const py::ssize_t* shape) {
   const auto& api = py::detail::npy_api::get();
   PyObject* const a = api.PyArray_NewFromDescr_(api.PyArray_Type_, dtype.inc_ref().ptr(), static_cast<int>(ndim), shape, nullptr,
                                                 nullptr, 0, nullptr);
   if (!a) throw py::error_already_set();
   return py::reinterpret_steal<py::array>(a);
-}
-template <class T>
-py::array new_array(const std::vector<py::ssize_t>& shape) {
-  return new_array(py::dtype::of<T>(), static_cast<py::ssize_t>(shape.size()), shape.data());
 }
 
 // As NumPy does: a 0-d result is a scalar.

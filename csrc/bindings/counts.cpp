@@ -39,12 +39,12 @@ py::object count_pairs(const py::tuple& left, const py::tuple& right, const py::
                        py::handle n_threads) {
   const PairRows rows{column_of("left", left, n_rows), column_of("right", right, n_rows), column_of("outcome", outcome, n_rows),
                       n_rows, n_items};
-  const int threads = threads_for("count_pairs", n_threads);
+  const Run run = run_for("count_pairs", n_threads);
   std::vector<py::array> made;
   const auto make = [](void* context, Index n_cells) {
     const py::gil_scoped_acquire gil;
     auto& arrays = *static_cast<std::vector<py::array>*>(context);
-    for (int k = 0; k < 5; ++k) arrays.push_back(new_array<std::int64_t>({n_cells}));
+    for (int k = 0; k < 5; ++k) arrays.push_back(new_array<std::int64_t>(Run{1}, {n_cells}));
     std::int64_t* data[5];
     for (int k = 0; k < 5; ++k) data[k] = static_cast<std::int64_t*>(arrays[static_cast<std::size_t>(k)].mutable_data());
     return Cells{data[0], data[1], data[2], data[3], data[4]};
@@ -52,7 +52,7 @@ py::object count_pairs(const py::tuple& left, const py::tuple& right, const py::
   bool good;
   {
     const ReleaseIf release(n_rows >= kReleaseElements);
-    good = backend::count_pairs(rows, make, &made, make_exec(threads));
+    good = backend::count_pairs(rows, make, &made, make_exec(run));
   }
   if (!good) return py::none();
   return py::make_tuple(made[0], made[1], made[2], made[3], made[4]);

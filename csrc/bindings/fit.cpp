@@ -22,8 +22,8 @@ const T* const_data(py::handle a) {
 
 using Shape = std::vector<py::ssize_t>;
 template <class T>
-py::object new_array(const Shape& shape, bool wanted = true) {
-  return wanted ? py::object(py::array(py::dtype::of<T>(), shape)) : py::none();
+py::object array_if(bool wanted, const Run& run, const Shape& shape) {
+  return wanted ? py::object(new_array<T>(run, shape)) : py::none();
 }
 
 Priors priors_of(const Doubles& mean, const Doubles& sd) {
@@ -49,15 +49,15 @@ struct ManyTables {
 };
 
 template <class T>
-py::tuple fit_many_as(const ManyTables& given, const Priors& priors, const FitOptions& options, bool errors, int n_threads) {
+py::tuple fit_many_as(const ManyTables& given, const Priors& priors, const FitOptions& options, bool errors, const Run& run) {
   const py::ssize_t count = given.wins.shape(0), n = given.wins.shape(1);
   const Shape per_item{count, n}, per_problem{count};
   const bool advantage = options.first_advantage.estimated, tie = options.ties != TieOption::none && options.tie.estimated;
-  const auto scores = new_array<T>(per_item), standard_errors = new_array<T>(per_item, errors);
-  const auto status = new_array<std::int8_t>(per_problem), n_iter = new_array<std::int32_t>(per_problem);
-  const auto gradient_max = new_array<double>(per_problem);
-  const auto a = new_array<double>(per_problem, advantage), a_error = new_array<double>(per_problem, advantage);
-  const auto t = new_array<double>(per_problem, tie), t_error = new_array<double>(per_problem, tie);
+  const auto scores = new_array<T>(run, per_item), standard_errors = array_if<T>(errors, run, per_item);
+  const auto status = new_array<std::int8_t>(run, per_problem), n_iter = new_array<std::int32_t>(run, per_problem);
+  const auto gradient_max = new_array<double>(run, per_problem);
+  const auto a = array_if<double>(advantage, run, per_problem), a_error = array_if<double>(advantage, run, per_problem);
+  const auto t = array_if<double>(tie, run, per_problem), t_error = array_if<double>(tie, run, per_problem);
   const FitOut<T> out{
       data<T>(scores), data<T>(standard_errors), data<FitStatus>(status), data<std::int32_t>(n_iter), data<double>(gradient_max),
       data<double>(a), data<double>(a_error),    data<double>(t),         data<double>(t_error)};
@@ -65,7 +65,7 @@ py::tuple fit_many_as(const ManyTables& given, const Priors& priors, const FitOp
                          static_cast<int>(n)};
   {
     const ReleaseIf release(given.wins.size() >= kReleaseElements / 64);
-    backend::fit_many(tables, priors, options, out, make_exec(n_threads));
+    backend::fit_many(tables, priors, options, out, make_exec(run));
   }
   return py::make_tuple(scores, standard_errors, status, n_iter, gradient_max, a, a_error, t, t_error);
 }
@@ -75,26 +75,26 @@ py::tuple fit_many(const py::tuple& tables, const Doubles& mean, const Doubles& 
                    const std::string& ties, py::handle tie, double tol, int max_iter, bool standard_errors,
                    py::handle n_threads) {
   const FitOptions options{probit, parameter_of(advantage), tie_option(ties), parameter_of(tie), tol, max_iter};
-  const int threads = threads_for("fit_many", n_threads);
+  const Run run = run_for("fit_many", n_threads);
   const ManyTables given{py::cast<py::array>(tables[0]), tables[1], tables[2]};
   const auto call = element_of(given.wins) == Element::kFloat ? &fit_many_as<float> : &fit_many_as<double>;
-  return call(given, priors_of(mean, sd), options, standard_errors, threads);
+  return call(given, priors_of(mean, sd), options, standard_errors, run);
 }
 
 template <class T>
 py::tuple score_as(const py::array& preferences, const Doubles& anchors, const Priors& priors, const FitOptions& options,
-                   const Rescale& rescale, bool centred, bool errors, int n_threads) {
+                   const Rescale& rescale, bool centred, bool errors, const Run& run) {
   const py::ssize_t count = preferences.shape(0), m = preferences.shape(1);
   const Shape per_anchor{count, m}, per_problem{count};
-  const auto score = new_array<T>(per_problem), standard_errors = new_array<T>(per_problem, errors);
-  const auto anchor_scores = new_array<T>(per_anchor);
-  const auto outside = new_array<std::int8_t>(per_problem), status = new_array<std::int8_t>(per_problem);
+  const auto score = new_array<T>(run, per_problem), standard_errors = array_if<T>(errors, run, per_problem);
+  const auto anchor_scores = new_array<T>(run, per_anchor);
+  const auto outside = new_array<std::int8_t>(run, per_problem), status = new_array<std::int8_t>(run, per_problem);
   const AnchorOut<T> out{data<T>(score), data<T>(standard_errors), data<T>(anchor_scores), data<std::int8_t>(outside),
                          data<FitStatus>(status)};
   const AnchorTables<T> tables{const_data<T>(preferences), anchors.data(), count, static_cast<int>(m)};
   {
     const ReleaseIf release(preferences.size() >= kReleaseElements / 64);
-    backend::score_against_anchors(tables, priors, options, rescale, centred, out, make_exec(n_threads));
+    backend::score_against_anchors(tables, priors, options, rescale, centred, out, make_exec(run));
   }
   return py::make_tuple(score, standard_errors, anchor_scores, outside, status);
 }
@@ -109,12 +109,12 @@ py::tuple score_against_anchors(const py::array& preferences, const Doubles& anc
     const auto range = py::cast<std::pair<double, double>>(rescale);
     scale = {true, range.first, range.second};
   }
-  const int threads = threads_for("score_against_anchors", n_threads);
+  const Run run = run_for("score_against_anchors", n_threads);
   const auto priors = priors_of(mean, sd);
   if (element_of(preferences) == Element::kFloat) {
-    return score_as<float>(preferences, anchors, priors, options, scale, centred, standard_errors, threads);
+    return score_as<float>(preferences, anchors, priors, options, scale, centred, standard_errors, run);
   }
-  return score_as<double>(preferences, anchors, priors, options, scale, centred, standard_errors, threads);
+  return score_as<double>(preferences, anchors, priors, options, scale, centred, standard_errors, run);
 }
 
 }  // namespace

@@ -24,14 +24,14 @@ Edges edges_of(Index n, const Integers& from, const Integers& to, bool loops = t
 
 py::array connected(Index n, const Integers& from, const Integers& to) {
   const auto edges = edges_of(n, from, to);
-  py::array label = new_array<std::int64_t>({n});
+  py::array label = new_array<std::int64_t>(Run{1}, {n});
   backend::connected(edges, static_cast<std::int64_t*>(label.mutable_data()));
   return label;
 }
 
 py::array strong_components(Index n, const Integers& from, const Integers& to) {
   const auto edges = edges_of(n, from, to);
-  py::array label = new_array<std::int64_t>({n});
+  py::array label = new_array<std::int64_t>(Run{1}, {n});
   backend::strong_components(edges, static_cast<std::int64_t*>(label.mutable_data()));
   return label;
 }
@@ -51,11 +51,11 @@ py::tuple solve_system(const py::tuple& system, const Doubles& weights, const Do
     throw py::value_error("solve_system: these arrays do not belong to the system");
   }
   auto* const s = py::cast<py::capsule>(system[1]).get_pointer<backend::System>();
-  const int threads = threads_for("solve_system", n_threads);
-  py::array x = new_array<double>({g.shape(0), g.shape(1)});
+  const Run run = run_for("solve_system", n_threads);
+  py::array x = new_array<double>(run, {g.shape(0), g.shape(1)});
   backend::factor_system(*s, weights.data(), diagonal.data());
   const backend::Solve solve{g.data(), static_cast<double*>(x.mutable_data()), g.shape(0), rtol, most_steps};
-  const int steps = backend::solve_system(*s, solve, make_exec(threads));
+  const int steps = backend::solve_system(*s, solve, make_exec(run));
   return py::make_tuple(x, steps);
 }
 

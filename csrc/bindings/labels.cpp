@@ -4,7 +4,7 @@
 #include <memory>
 #include <stdexcept>
 
-#include "bindings/array.h"
+#include "bindings/exec.h"
 
 namespace softmap::bindings {
 namespace {
@@ -80,7 +80,7 @@ class Dictionary {
 };
 
 py::array rows_array(const std::vector<Index>& rows) {
-  auto out = new_array<std::int64_t>({static_cast<py::ssize_t>(rows.size())});
+  auto out = new_array<std::int64_t>(Run{1}, {static_cast<py::ssize_t>(rows.size())});
   std::copy(rows.begin(), rows.end(), static_cast<std::int64_t*>(out.mutable_data()));
   return out;
 }
@@ -89,7 +89,7 @@ py::array rows_array(const std::vector<Index>& rows) {
 // new.
 py::tuple encode_fixed(const py::array& values) {
   const Index n = values.size(), width = values.itemsize();
-  py::array codes = new_array<std::int32_t>({n});
+  py::array codes = new_array<std::int32_t>(Run{1}, {n});
   auto* const to = static_cast<std::int32_t*>(codes.mutable_data());
   const char* const from = static_cast<const char*>(values.data());
   Dictionary dictionary;
@@ -104,7 +104,7 @@ py::tuple encode_fixed(const py::array& values) {
 // objects: a small cache by address spares the dict.
 py::tuple encode_objects(const py::handle& values) {
   const py::ssize_t n = PySequence_Fast_GET_SIZE(values.ptr());
-  py::array codes = new_array<std::int32_t>({n});
+  py::array codes = new_array<std::int32_t>(Run{1}, {n});
   auto* const to = static_cast<std::int32_t*>(codes.mutable_data());
   py::dict place;
   py::list different;
@@ -215,7 +215,7 @@ py::object encode_arrow(const py::capsule& capsule) {
     n += chunk->length;
     chunks.push_back(std::move(chunk));
   }
-  py::array codes = new_array<std::int32_t>({n});
+  py::array codes = new_array<std::int32_t>(Run{1}, {n});
   auto* to = static_cast<std::int32_t*>(codes.mutable_data());
   Dictionary dictionary;
   std::vector<Bytes> different;

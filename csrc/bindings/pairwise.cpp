@@ -40,7 +40,7 @@ PerRow<T> per_row(const char* name, py::handle given, Index n) {
 
 template <class T>
 void preference_of(py::handle a, py::handle b, LinkKind link, py::handle variance_a, py::handle variance_b,
-                   double first_advantage, const py::array& out, int n_threads) {
+                   double first_advantage, const py::array& out, const Run& run) {
   const Index n = out.size();
   const backend::PreferenceIn<T> in{per_row<T>("a", a, n), per_row<T>("b", b, n), per_row<T>("variance_a", variance_a, n),
                                     per_row<T>("variance_b", variance_b, n), static_cast<T>(first_advantage)};
@@ -49,15 +49,15 @@ void preference_of(py::handle a, py::handle b, LinkKind link, py::handle varianc
   }
   const Span<T> result{data_of<T>("preference", "out", out, n, true), n};
   const ReleaseIf release(n >= kReleaseElements);
-  backend::preference(link, in, result, make_exec(n_threads));
+  backend::preference(link, in, result, make_exec(run));
 }
 
 void preference(py::handle a, py::handle b, const std::string& link, py::handle variance_a, py::handle variance_b,
                 double first_advantage, const py::array& out, py::handle n_threads) {
   const auto kind = link_kind("preference", link);
-  const int threads = threads_for("preference", n_threads);
+  const Run run = run_for("preference", n_threads);
   const auto call = element_of(out) == Element::kFloat ? &preference_of<float> : &preference_of<double>;
-  call(a, b, kind, variance_a, variance_b, first_advantage, out, threads);
+  call(a, b, kind, variance_a, variance_b, first_advantage, out, run);
 }
 
 // The extents of scores (..., n).
@@ -73,18 +73,18 @@ Problems problems_of(const char* function, const py::array& scores) {
 
 // Half types are made from float32, without a first advantage.
 template <class S>
-void half_preference_matrix(const py::array& scores, LinkKind link, py::handle variance, py::array out, int n_threads) {
+void half_preference_matrix(const py::array& scores, LinkKind link, py::handle variance, py::array out, const Run& run) {
   const auto [n_problems, n] = problems_of("preference_matrix", scores);
   const backend::PreferenceMatrixIn<float> in{data_of<float>("preference_matrix", "scores", scores, scores.size()),
                                               data_of<float>("preference_matrix", "variance", variance, scores.size()),
                                               n_problems, n, 0.f};
   const ReleaseIf release(out.size() >= kReleaseElements);
-  backend::symmetric_matrix(link, in, static_cast<S*>(out.mutable_data()), make_exec(n_threads));
+  backend::symmetric_matrix(link, in, static_cast<S*>(out.mutable_data()), make_exec(run));
 }
 
 template <class T>
 void preference_matrix_of(const py::array& scores, LinkKind link, py::handle variance, double first_advantage, py::handle out,
-                          int n_threads) {
+                          const Run& run) {
   const char* const name = "preference_matrix";
   const auto [n_problems, n] = problems_of(name, scores);
   const backend::PreferenceMatrixIn<T> in{data_of<T>(name, "scores", scores, scores.size()),
@@ -93,25 +93,25 @@ void preference_matrix_of(const py::array& scores, LinkKind link, py::handle var
   T* const result = data_of<T>(name, "out", out, scores.size() * n, true);
   if (!result) throw py::type_error("preference_matrix: out must be an array");
   const ReleaseIf release(scores.size() * n >= kReleaseElements);
-  backend::preference_matrix(link, in, result, make_exec(n_threads));
+  backend::preference_matrix(link, in, result, make_exec(run));
 }
 
 void preference_matrix(const py::array& scores, const std::string& link, py::handle variance, double first_advantage,
                        py::handle out, py::handle n_threads) {
   const auto kind = link_kind("preference_matrix", link);
-  const int threads = threads_for("preference_matrix", n_threads);
+  const Run run = run_for("preference_matrix", n_threads);
   if (py::isinstance<py::array>(out)) {
     const auto to = py::reinterpret_borrow<py::array>(out);
-    if (element_of(to) == Element::kHalf) return half_preference_matrix<core::Half>(scores, kind, variance, to, threads);
-    if (element_of(to) == Element::kBFloat16) return half_preference_matrix<core::BFloat16>(scores, kind, variance, to, threads);
+    if (element_of(to) == Element::kHalf) return half_preference_matrix<core::Half>(scores, kind, variance, to, run);
+    if (element_of(to) == Element::kBFloat16) return half_preference_matrix<core::BFloat16>(scores, kind, variance, to, run);
   }
   const auto call = element_of(scores) == Element::kFloat ? &preference_matrix_of<float> : &preference_matrix_of<double>;
-  call(scores, kind, variance, first_advantage, out, threads);
+  call(scores, kind, variance, first_advantage, out, run);
 }
 
 template <class T>
 py::tuple log_likelihood_of(const py::array& scores, py::handle wins, py::handle losses, LinkKind link, double first_advantage,
-                            bool gradient, int n_threads) {
+                            bool gradient, const Run& run) {
   const char* const name = "log_likelihood";
   const auto [n_problems, n] = problems_of(name, scores);
   const Index table = scores.size() * n;
@@ -123,22 +123,22 @@ py::tuple log_likelihood_of(const py::array& scores, py::handle wins, py::handle
                                        first_advantage};
   if (!in.wins) throw py::type_error("log_likelihood: wins must be an array");
   const std::vector<py::ssize_t> shape(scores.shape(), scores.shape() + scores.ndim());
-  py::array value(py::dtype::of<T>(), std::vector<py::ssize_t>(shape.begin(), shape.end() - 1));
-  py::array slopes(py::dtype::of<T>(), gradient ? shape : std::vector<py::ssize_t>{0});
+  py::array value = new_array<T>(run, std::vector<py::ssize_t>(shape.begin(), shape.end() - 1));
+  py::array slopes = new_array<T>(run, gradient ? shape : std::vector<py::ssize_t>{0});
   {
     const ReleaseIf release(table >= kReleaseElements);
     backend::log_likelihood(link, in, static_cast<T*>(value.mutable_data()),
-                            gradient ? static_cast<T*>(slopes.mutable_data()) : nullptr, make_exec(n_threads));
+                            gradient ? static_cast<T*>(slopes.mutable_data()) : nullptr, make_exec(run));
   }
-  return py::make_tuple(scalar_if_0d(std::move(value)), gradient ? py::object(slopes) : py::none());
+  return py::make_tuple(scalar_if_0d(run, std::move(value)), gradient ? py::object(slopes) : py::none());
 }
 
 py::tuple log_likelihood(const py::array& scores, py::handle wins, py::handle losses, const std::string& link,
                          double first_advantage, bool gradient, py::handle n_threads) {
   const auto kind = link_kind("log_likelihood", link);
-  const int threads = threads_for("log_likelihood", n_threads);
+  const Run run = run_for("log_likelihood", n_threads);
   const auto call = element_of(scores) == Element::kFloat ? &log_likelihood_of<float> : &log_likelihood_of<double>;
-  return call(scores, wins, losses, kind, first_advantage, gradient, threads);
+  return call(scores, wins, losses, kind, first_advantage, gradient, run);
 }
 
 void pair_terms(py::handle d, py::handle wins, py::handle losses, const std::string& link, py::handle value, py::handle slope,
@@ -155,9 +155,9 @@ void pair_terms(py::handle d, py::handle wins, py::handle losses, const std::str
     throw py::type_error("pair_terms: every argument must be an array");
   }
   const auto kind = link_kind(name, link);
-  const int threads = threads_for(name, n_threads);
+  const Run run = run_for(name, n_threads);
   const ReleaseIf release(n >= kReleaseElements);
-  backend::pair_terms(kind, pairs, make_exec(threads));
+  backend::pair_terms(kind, pairs, make_exec(run));
 }
 
 // model: davidson, rao-kupper or threshold; t as in core/ties.h.
@@ -170,7 +170,7 @@ TieModel tie_model(const char* function, const std::string& model, double t) {
 
 template <class T>
 void outcome_matrices_of(const py::array& scores, const TieModel& model, double first_advantage, py::handle win, py::handle tie,
-                         int n_threads) {
+                         const Run& run) {
   const char* const name = "outcome_matrices";
   const auto [n_problems, n] = problems_of(name, scores);
   const Index size = scores.size() * n;
@@ -179,21 +179,21 @@ void outcome_matrices_of(const py::array& scores, const TieModel& model, double 
   T* const ties = data_of<T>(name, "tie", tie, size, true);
   if (!wins || !ties) throw py::type_error("outcome_matrices: win and tie must be arrays");
   const ReleaseIf release(size >= kReleaseElements);
-  backend::outcome_matrices(model, in, wins, ties, make_exec(n_threads));
+  backend::outcome_matrices(model, in, wins, ties, make_exec(run));
 }
 
 void outcome_matrices(const py::array& scores, const std::string& model, double t, double first_advantage, py::handle win,
                       py::handle tie, py::handle n_threads) {
   const auto kind = tie_model("outcome_matrices", model, t);
-  const int threads = threads_for("outcome_matrices", n_threads);
+  const Run run = run_for("outcome_matrices", n_threads);
   const auto call = element_of(scores) == Element::kFloat ? &outcome_matrices_of<float> : &outcome_matrices_of<double>;
-  call(scores, kind, first_advantage, win, tie, threads);
+  call(scores, kind, first_advantage, win, tie, run);
 }
 
 // gradient may be None.
 template <class T>
 void outcome_likelihood_of(const py::array& scores, const py::tuple& tables, const TieModel& model, double first_advantage,
-                           py::handle value, py::handle gradient, int n_threads) {
+                           py::handle value, py::handle gradient, const Run& run) {
   const char* const name = "log_likelihood";
   const auto [n_problems, n] = problems_of(name, scores);
   const Index size = scores.size() * n;
@@ -205,15 +205,15 @@ void outcome_likelihood_of(const py::array& scores, const py::tuple& tables, con
   if (!in.pairs.wins || !in.ties || !to) throw py::type_error("log_likelihood: wins, tie_counts and value must be arrays");
   T* const slopes = data_of<T>(name, "gradient", gradient, scores.size(), true);
   const ReleaseIf release(size >= kReleaseElements);
-  backend::outcome_likelihood(model, in, to, slopes, make_exec(n_threads));
+  backend::outcome_likelihood(model, in, to, slopes, make_exec(run));
 }
 
 void outcome_likelihood(const py::array& scores, const py::tuple& tables, const std::string& model, double t,
                         double first_advantage, py::handle value, py::handle gradient, py::handle n_threads) {
   const auto kind = tie_model("log_likelihood", model, t);
-  const int threads = threads_for("log_likelihood", n_threads);
+  const Run run = run_for("log_likelihood", n_threads);
   const auto call = element_of(scores) == Element::kFloat ? &outcome_likelihood_of<float> : &outcome_likelihood_of<double>;
-  call(scores, tables, kind, first_advantage, value, gradient, threads);
+  call(scores, tables, kind, first_advantage, value, gradient, run);
 }
 
 // counts (3, n): wins, losses, ties; out (6, n): value, by_d, by_t, dd, dt, tt.
@@ -227,9 +227,9 @@ void outcome_terms(py::handle d, py::handle counts, const std::string& model, do
   const backend::OutcomeTerms pairs{
       data_of<double>(name, "d", d, n), w, w + n, w + 2 * n, o, o + n, o + 2 * n, o + 3 * n, o + 4 * n, o + 5 * n, n};
   const auto kind = tie_model(name, model, t);
-  const int threads = threads_for(name, n_threads);
+  const Run run = run_for(name, n_threads);
   const ReleaseIf release(n >= kReleaseElements);
-  backend::outcome_terms(kind, pairs, make_exec(threads));
+  backend::outcome_terms(kind, pairs, make_exec(run));
 }
 
 }  // namespace

@@ -56,19 +56,19 @@ py::object map_rows(const char* name, py::handle x_given, py::handle axis, py::h
   const Element element = element_of(x);
   if (element == Element::kOther || (!out.is_none() && !takes_result(out, x, element))) return not_implemented();
   const auto bits = axis_bits(name, x, axis);
-  const int threads = threads_for(name, n_threads);
+  const Run run = run_for(name, n_threads);
   return with_storage(element, [&]<class S>() -> py::object {
     const auto rows = const_rows<S>(x, bits);
     Compute<S> number;
     PerRow<Compute<S>> per_row;
     if (!read_temperature(temperature, rows.across.size(), number, per_row)) return not_implemented();
-    py::array result = out.is_none() ? new_array(x.dtype(), x.ndim(), x.shape()) : py::reinterpret_borrow<py::array>(out);
+    py::array result = out.is_none() ? new_array(run, x.dtype(), x.ndim(), x.shape()) : py::reinterpret_borrow<py::array>(out);
     const auto result_rows = mutable_rows<S>(result, bits);
     {
       const ReleaseIf release(x.size() >= kReleaseElements);
-      kernel(rows, per_row, result_rows, make_exec(threads));
+      kernel(rows, per_row, result_rows, make_exec(run));
     }
-    return out.is_none() ? scalar_if_0d(std::move(result)) : py::reinterpret_borrow<py::object>(out);
+    return out.is_none() ? scalar_if_0d(run, std::move(result)) : py::reinterpret_borrow<py::object>(out);
   });
 }
 
@@ -86,42 +86,45 @@ py::object logsumexp(py::handle x_given, py::handle axis, bool keepdims, py::han
   const Element element = element_of(x);
   if (element == Element::kOther) return not_implemented();
   const auto bits = axis_bits("logsumexp", x, axis, "a");
-  const int threads = threads_for("logsumexp", n_threads);
+  const Run run = run_for("logsumexp", n_threads);
   return with_storage(element, [&]<class S>() -> py::object {
     const auto rows = const_rows<S>(x, bits);
     Compute<S> number;
     PerRow<Compute<S>> per_row;
     if (!read_temperature(temperature, rows.across.size(), number, per_row)) return not_implemented();
     const auto shape = reduced_shape(x, bits, keepdims);
-    py::array result = new_array(x.dtype(), static_cast<py::ssize_t>(shape.size()), shape.data());
+    py::array result = new_array(run, x.dtype(), static_cast<py::ssize_t>(shape.size()), shape.data());
     {
       const ReleaseIf release(x.size() >= kReleaseElements);
-      backend::logsumexp(rows, per_row, static_cast<S*>(result.mutable_data()), make_exec(threads));
+      backend::logsumexp(rows, per_row, static_cast<S*>(result.mutable_data()), make_exec(run));
     }
-    return scalar_if_0d(std::move(result));
+    return scalar_if_0d(run, std::move(result));
   });
 }
+
+#if !defined(SOFTMAP_DEVICE)
 
 // All arguments are ready: x of a kernel dtype with at least one axis; temperature 0-d or one a row, of x's compute type.
 py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, const py::array_t<Index>& start,
                         const py::array_t<double>& levels, const py::array& temperature, bool mass, py::handle n_threads) {
-  const int threads = threads_for("level_scores", n_threads);
+  const Run run = run_for("level_scores", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
     using T = Compute<S>;
     const auto bits = std::uint64_t(1) << (x.ndim() - 1);
     const auto rows = const_rows<S>(x, bits);
     auto shape = reduced_shape(x, bits);
-    py::array score = new_array<T>(shape), variance = new_array<T>(shape);
-    py::object mass_array = mass ? py::object(new_array<T>(shape)) : py::none();
+    py::array score = new_array<T>(run, shape), variance = new_array<T>(run, shape);
+    py::object mass_array = mass ? py::object(new_array<T>(run, shape)) : py::none();
     const Index n_groups = levels.size();
     shape.push_back(n_groups);
-    py::array probabilities = new_array<T>(shape);
+    py::array probabilities = new_array<T>(run, shape);
     const auto data = [](py::handle a) { return static_cast<T*>(py::reinterpret_borrow<py::array>(a).mutable_data()); };
     const LevelOut<T> out{data(score), data(variance), data(probabilities), mass ? data(mass_array) : nullptr};
     const PerRow<T> per_row{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
     {
       const ReleaseIf release(mass || rows.across.size() * n_groups >= kReleaseElements);
-      backend::level_scores(rows, Groups{tokens.data(), start.data(), n_groups}, levels.data(), per_row, out, make_exec(threads));
+      backend::level_scores(rows, Groups{tokens.data(), start.data(), n_groups, tokens.size()}, levels.data(), per_row, out,
+                            make_exec(run));
     }
     return py::make_tuple(score, variance, probabilities, mass_array);
   });
@@ -131,7 +134,7 @@ py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, co
 py::object row_statistics(const py::array& x, py::handle axis, const py::array& temperature,
                           const py::array_t<std::int64_t>& target, py::handle weights, py::handle n_threads) {
   const auto bits = axis_bits("row_statistics", x, axis);
-  const int threads = threads_for("row_statistics", n_threads);
+  const Run run = run_for("row_statistics", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
     using T = Compute<S>;
     const auto rows = const_rows<S>(x, bits);
@@ -140,7 +143,7 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
     const auto fresh = [&]<class U>(bool wanted, U*& data) {
       data = nullptr;
       if (!wanted) return results.append(py::none());
-      py::array a = new_array<U>(shape);
+      py::array a = new_array<U>(run, shape);
       data = static_cast<U*>(a.mutable_data());
       results.append(a);
     };
@@ -152,8 +155,7 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
     const PerRow<T> t{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
     {
       const ReleaseIf release(x.size() >= kReleaseElements);
-      backend::row_statistics(rows, t, PerRow<std::int64_t>{target.data(), target.ndim() == 0 ? 0 : 1}, w, out,
-                              make_exec(threads));
+      backend::row_statistics(rows, t, PerRow<std::int64_t>{target.data(), target.ndim() == 0 ? 0 : 1}, w, out, make_exec(run));
     }
     return py::tuple(results);
   });
@@ -162,17 +164,17 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
 // x: at least one axis, rows along the last; temperature and amount: 0-d, or one a row.
 py::object row_filter(const py::array& x, int filter, const py::array& temperature, const py::array_t<double>& amount,
                       Index min_keep, py::handle n_threads) {
-  const int threads = threads_for("row_filter", n_threads);
+  const Run run = run_for("row_filter", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
     using T = Compute<S>;
     const auto rows = const_rows<S>(x, std::uint64_t(1) << (x.ndim() - 1));
-    py::array keep = new_array(py::dtype::of<bool>(), x.ndim(), x.shape());
+    py::array keep = new_array(run, py::dtype::of<bool>(), x.ndim(), x.shape());
     auto* const keep_data = static_cast<bool*>(keep.mutable_data());
     const PerRow<T> t{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
     const PerRow<double> a{amount.data(), amount.ndim() == 0 ? 0 : 1};
     {
       const ReleaseIf release(x.size() >= kReleaseElements);
-      backend::row_filter(rows, t, static_cast<Filter>(filter), a, min_keep, keep_data, make_exec(threads));
+      backend::row_filter(rows, t, static_cast<Filter>(filter), a, min_keep, keep_data, make_exec(run));
     }
     return keep;
   });
@@ -180,17 +182,17 @@ py::object row_filter(const py::array& x, int filter, const py::array& temperatu
 
 // As row_filter: rows along the last axis; target 0-d or one a row.
 py::object row_root(const py::array& x, int function, const py::array_t<double>& target, py::handle n_threads) {
-  const int threads = threads_for("row_root", n_threads);
+  const Run run = run_for("row_root", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
     using T = Compute<S>;
     const auto bits = std::uint64_t(1) << (x.ndim() - 1);
     const auto rows = const_rows<S>(x, bits);
-    py::array out = new_array<T>(reduced_shape(x, bits));
+    py::array out = new_array<T>(run, reduced_shape(x, bits));
     auto* const data = static_cast<T*>(out.mutable_data());
     {
       const ReleaseIf release(x.size() >= kReleaseElements / 16);
       backend::row_root(rows, static_cast<Root>(function), PerRow<double>{target.data(), target.ndim() == 0 ? 0 : 1}, data,
-                        make_exec(threads));
+                        make_exec(run));
     }
     return out;
   });
@@ -198,19 +200,21 @@ py::object row_root(const py::array& x, int function, const py::array_t<double>&
 
 py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_threads) {
   const auto bits = axis_bits("logsumexp_partial", x, axis);
-  const int threads = threads_for("logsumexp_partial", n_threads);
+  const Run run = run_for("logsumexp_partial", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
     const auto rows = const_rows<S>(x, bits);
     const auto shape = reduced_shape(x, bits);
-    py::array m = new_array<double>(shape), e = new_array<double>(shape);
+    py::array m = new_array<double>(run, shape), e = new_array<double>(run, shape);
     auto *m_data = static_cast<double*>(m.mutable_data()), *e_data = static_cast<double*>(e.mutable_data());
     {
       const ReleaseIf release(x.size() >= kReleaseElements);
-      backend::logsumexp_partial(rows, m_data, e_data, make_exec(threads));
+      backend::logsumexp_partial(rows, m_data, e_data, make_exec(run));
     }
     return py::make_tuple(m, e);
   });
 }
+
+#endif
 
 }  // namespace
 
@@ -220,6 +224,7 @@ void bind_softmax(py::module_& m) {
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
   m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"),
         py::arg("n_threads"));
+#if !defined(SOFTMAP_DEVICE)
   m.def("level_scores", &level_scores, py::arg("x"), py::arg("tokens"), py::arg("start"), py::arg("levels"),
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
   m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
@@ -228,6 +233,7 @@ void bind_softmax(py::module_& m) {
         py::arg("min_keep"), py::arg("n_threads"));
   m.def("row_root", &row_root, py::arg("x"), py::arg("function"), py::arg("target"), py::arg("n_threads"));
   m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
+#endif
 }
 
 }  // namespace softmap::bindings

@@ -1,0 +1,37 @@
+#pragma once
+// One include for kernels: CUDA under nvcc and NVRTC, the emulator of tests/emulator under g++.
+#if defined(__CUDACC__)
+#if !defined(__CUDACC_RTC__)
+#include <cuda_runtime.h>
+#endif
+#define SOFTMAP_SHARED(T, name, n) __shared__ T name[n]
+#define SOFTMAP_DYNAMIC_SHARED(T, name)                                  \
+  extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \
+  T* const name = reinterpret_cast<T*>(dynamic_shared_memory)
+#else
+#include "cuda_emulator.h"
+#endif
+
+#include "views.h"
+
+namespace softmap::cuda {
+namespace {
+
+// The value that the lane whose number differs by `mask` holds, of any type of some 32-bit words.
+template <class V>
+__device__ V exchange(V value, int mask) {
+#if defined(SOFTMAP_EMULATED)
+  return __shfl_xor_sync(0xffffffffu, value, mask);
+#else
+  static_assert(sizeof(V) % 4 == 0);
+  unsigned word[sizeof(V) / 4];
+  memcpy(word, &value, sizeof value);
+#pragma unroll
+  for (unsigned& w : word) w = __shfl_xor_sync(0xffffffffu, w, mask);
+  memcpy(&value, word, sizeof value);
+  return value;
+#endif
+}
+
+}  // namespace
+}  // namespace softmap::cuda

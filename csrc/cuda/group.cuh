@@ -1,0 +1,59 @@
+#pragma once
+// The threads that work on one row together. A group has
+//
+//   kThreads, rank()            how many they are, and which of them this one is
+//   reduce(value, combine)      what combine makes of the values of all, the same for all; combine(a, b) == combine(b, a)
+//   Rows                        the loop over the rows that fall to this group
+#include "cuda/device.h"
+
+namespace softmap::cuda {
+namespace {
+
+inline constexpr int kWarp = 32;
+
+// n lanes of a warp, n a power of 2. The lanes of a warp stay together, whatever their rows are.
+template <int n, int threads>
+struct Lanes {
+  static constexpr int kThreads = n, kRowsPerBlock = threads / n, kBlockThreads = threads;
+
+  __device__ static int rank() { return static_cast<int>(threadIdx.x) % n; }
+  // The first row, and how far it is to the next one. A warp goes on as long as one of its rows is there.
+  __device__ static Index first() { return Index(blockIdx.x) * kRowsPerBlock + static_cast<int>(threadIdx.x) / n; }
+  __device__ static Index step() { return Index(gridDim.x) * kRowsPerBlock; }
+  __device__ static Index first_of_warp(Index row) { return row - static_cast<int>(threadIdx.x) % kWarp / n; }
+
+  template <class V, class Combine>
+  __device__ V reduce(V value, const Combine& combine) const {
+#pragma unroll
+    for (int mask = n / 2; mask > 0; mask /= 2) value = combine(value, exchange(value, mask));
+    return value;
+  }
+};
+
+// A block.
+template <int threads>
+struct Block {
+  static constexpr int kThreads = threads, kRowsPerBlock = 1, kBlockThreads = threads;
+
+  __device__ static int rank() { return static_cast<int>(threadIdx.x); }
+  __device__ static Index first() { return blockIdx.x; }
+  __device__ static Index step() { return gridDim.x; }
+  __device__ static Index first_of_warp(Index row) { return row; }
+
+  template <class V, class Combine>
+  __device__ V reduce(V value, const Combine& combine) const {
+    constexpr int n_warps = threads / kWarp;
+    SOFTMAP_SHARED(V, of_warp, n_warps);
+    const int lane = rank() % kWarp;
+    value = Lanes<kWarp, threads>().reduce(value, combine);
+    if (lane == 0) of_warp[rank() / kWarp] = value;
+    __syncthreads();
+    value = of_warp[lane % n_warps];
+    value = Lanes<n_warps, threads>().reduce(value, combine);
+    __syncthreads();  // the next reduction writes to the same place
+    return value;
+  }
+};
+
+}  // namespace
+}  // namespace softmap::cuda
