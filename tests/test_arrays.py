@@ -107,6 +107,9 @@ def check_same(library, result, expected):
         assert np.shape(back) == np.shape(want), name
         if want.dtype.kind == "c":  # sums of NumPy, in an order that depends on the layout
             np.testing.assert_allclose(back, want, rtol=1e-14, err_msg=str(name))
+        elif library.name == "dask" and want.dtype.kind == "f":  # fewer rows at a time: last bits
+            eps = max(float(np.finfo(want.dtype).eps), 2.0**-50)
+            np.testing.assert_allclose(back, want, rtol=4 * eps, err_msg=str(name))
         else:
             np.testing.assert_array_equal(back, want, err_msg=str(name))
 
@@ -426,8 +429,8 @@ def test_dask_refuses_what_it_cannot_do():
         softmap.softmax(x, 1, temperature=-1)
     with pytest.raises(TypeError, match="out is given, but the result for a Dask array is lazy"):
         softmap.softmax(x, 1, out=x)
-    with pytest.raises(TypeError, match=r"a cannot be read .* call \.compute\(\) on it"):
-        softmap.preference(x, 0.0)
+    with pytest.raises(TypeError, match=r"scores cannot be read .* call \.compute\(\) on it"):
+        softmap.preference_matrix(x)
     with pytest.raises(ValueError, match="levels has length 3 but tokens has 2 members"):
         softmap.level_scores(x[..., :3], [0, 1], [1, 2, 3])
 
@@ -644,7 +647,9 @@ def test_supports(library):
     x = library.make(X)
     for operation in ("softmax", "log_softmax", "logsumexp", "level_scores", "row_statistics"):
         assert softmap.supports(x, operation)
-    for operation in ("preference", "preference_matrix", "log_likelihood", "fit_many"):
+    for operation in ("preference", "fit_many", "score_against_anchors"):
+        assert softmap.supports(x, operation)
+    for operation in ("preference_matrix", "log_likelihood"):
         assert softmap.supports(x, operation) == (library.name != "dask")
     z = library.make(X.astype(complex))
     assert softmap.supports(z)

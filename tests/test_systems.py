@@ -104,6 +104,50 @@ def test_recipe_takes_torch_tensors(name):
     check_library(name, lambda a: torch.from_numpy(a.copy()), torch.Tensor)
 
 
+@pytest.mark.nightly
+@each_recipe_of_arrays
+def test_recipe_takes_jax_arrays(name):
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    check_library(name, jax.numpy.asarray, jax.Array)
+
+
+# Recipes that need all data at once; what else has no row to split by.
+AT_ONCE = {
+    "calibration.temperature",
+    "compare2score.select_anchors",
+    "data_diet.dynamics",
+    "zpe.aggregate",
+    "zpe.weights",
+}
+TABLES = ("compare2score.comparison_matrix", "compare2score.score", "ebv.", "text_tests.answer")
+
+
+@each_recipe_of_arrays
+def test_recipe_of_dask_arrays_is_lazy(name):
+    da = pytest.importorskip("dask.array", reason="Dask is an optional library")
+
+    def lazy(value):
+        if not isinstance(value, np.ndarray):
+            return value
+        by_row = value.ndim > 1 and not name.startswith(TABLES)
+        return da.from_array(value, chunks=(1 if by_row else -1, *[-1] * (value.ndim - 1)))
+
+    arguments, options = CASES[name]
+    moved = [lazy(a) for a in arguments], {k: lazy(v) for k, v in options.items()}
+    if name in AT_ONCE:
+        with pytest.raises(TypeError, match=r"call \.compute\(\) on it"):
+            RECIPES[name](*moved[0], **moved[1])
+        return
+    want = parts(RECIPES[name](*arguments, **options))
+    for got, expected in zip(parts(RECIPES[name](*moved[0], **moved[1])), want, strict=True):
+        assert isinstance(got, da.Array)
+        assert (got.shape, got.dtype) == (np.shape(expected), np.asarray(expected).dtype)
+        # How many rows there are may decide the last bit.
+        computed = got.compute(scheduler="synchronous")
+        np.testing.assert_allclose(computed, expected, rtol=1e-14, atol=0)
+
+
 @each_recipe_of_arrays
 def test_recipe_keeps_float32_and_leaves_its_arguments(name):
     def single(value):

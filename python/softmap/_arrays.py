@@ -3,11 +3,12 @@
 A library is known by the modules of an array's type, so that none is ever imported here.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -343,6 +344,83 @@ def _dask_rows(name: str, argument: str, value: Any, x: Any, axes: Axes) -> Any:
     if a.ndim == 0:
         return a
     return a.reshape(reduced).rechunk(tuple(c for k, c in enumerate(x.chunks) if k not in axes))
+
+
+def lazily(
+    name: str, function: Callable[..., Any], given: dict[str, Any], core: dict[str, int]
+) -> Any:
+    """`function(**given)` where some are Dask arrays: its result, with lazy arrays in it.
+
+    The last `core` axes of an array, 0 by default, make one problem and must lie in one chunk; the
+    axes before them broadcast. What the results of one problem look like is seen from one of ones,
+    which also finds the errors that need no data.
+    """
+    da = sys.modules["dask.array"]
+    lazy = {k: da.asarray(v) for k, v in given.items() if np.ndim(v) or library_of(v) is DASK}
+    fixed = {key: value for key, value in given.items() if key not in lazy}
+    sample, signature, labelled = {}, [], []
+    for key, a in lazy.items():
+        first = max(0, a.ndim - core.get(key, 0))
+        for k in range(first, a.ndim):
+            if len(a.chunks[k]) > 1:
+                raise ValueError(
+                    f"{name}: axis {k} of {key} is split into {len(a.chunks[k])} chunks and must "
+                    f"lie in one; call .rechunk({{{k}: -1}}) on the array"
+                )
+        one = np.zeros if a.dtype.kind in "biu" else np.ones  # 0 is a column of every row
+        sample[key] = one(a.shape[first:], a.dtype)
+        inner = [f"{key}{k}" for k in range(first, a.ndim)]
+        signature.append(f"({','.join(inner)})")
+        labelled += [a, [*range(-first, 0), *inner]]
+    result = function(**sample, **fixed)
+    parts = [np.asarray(part) for part in arrays_in(result)]
+    sizes = {f"out{p}_{k}": n for p, part in enumerate(parts) for k, n in enumerate(part.shape)}
+    outputs = [
+        f"({','.join(f'out{p}_{k}' for k in range(part.ndim))})" for p, part in enumerate(parts)
+    ]
+
+    def block(*blocks: Array) -> Any:
+        found = arrays_in(function(**dict(zip(lazy, blocks, strict=True)), **fixed))
+        return tuple(found) if len(parts) > 1 else found[0]
+
+    metas = tuple(np.empty(0, part.dtype) for part in parts)
+    made = da.apply_gufunc(
+        block,
+        f"{','.join(signature)}->{','.join(outputs)}",
+        *da.core.unify_chunks(*labelled)[1],
+        output_sizes=sizes,
+        meta=metas if len(parts) > 1 else metas[0],
+    )
+    return with_arrays(result, iter(made if len(parts) > 1 else [made]))
+
+
+def arrays_in(result: Any) -> list[Any]:
+    """The arrays in a result: itself, or those in a tuple or a dataclass, in order."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        return [result]
+    inner = _inner(result)
+    return [] if inner is None else [a for part in inner.values() for a in arrays_in(part)]
+
+
+def with_arrays(result: Any, arrays: Iterator[Any]) -> Any:
+    """`result` with other arrays in the places of its own."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        return next(arrays)
+    inner = _inner(result)
+    if inner is None:
+        return result
+    changed = {key: with_arrays(part, arrays) for key, part in inner.items()}
+    if isinstance(result, tuple):
+        return tuple(changed.values())
+    return dataclasses.replace(result, **changed)
+
+
+def _inner(result: Any) -> dict[str, Any] | None:
+    if isinstance(result, tuple):
+        return {str(k): part for k, part in enumerate(result)}
+    if dataclasses.is_dataclass(result) and not isinstance(result, type):
+        return {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    return None
 
 
 def elementwise_by_dask(function: Callable[..., Any], n_outputs: int, *arrays: Any) -> Any:

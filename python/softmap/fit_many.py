@@ -1,5 +1,6 @@
 """Batched MAP scores of small tables of paired comparisons: fit_many, score_against_anchors."""
 
+import functools
 import math
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from softmap._arrays import Array, common_library
+from softmap._arrays import DASK, Array, common_library, lazily
 from softmap._check import (
     as_float_array,
     backend_of,
@@ -189,8 +190,8 @@ def fit_many(
     Raises
     ------
     TypeError
-        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries,
-        lazy ones and tensors that require grad.
+        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries
+        and tensors that require grad.
     BackendMissingError
         For arrays on a GPU where the CUDA backend is missing.
     ValueError
@@ -233,6 +234,27 @@ def fit_many(
         losses=losses,
         tie_counts=tie_counts,
     )
+    if library is DASK:
+        given = {
+            "wins": wins,
+            "losses": losses,
+            "tie_counts": tie_counts,
+            "prior_sd": prior_sd,
+            "prior_mean": prior_mean,
+        }
+        solve = functools.partial(
+            fit_many,
+            link=link,
+            ties=ties,
+            tie_strength=tie_strength,
+            first_advantage=first_advantage,
+            tol=tol,
+            max_iter=max_iter,
+            standard_errors=standard_errors,
+            n_threads=n_threads,
+        )
+        core = {"wins": 2, "losses": 2, "tie_counts": 2, "prior_sd": 1, "prior_mean": 1}
+        return lazily(name, solve, given, core)  # type: ignore[no-any-return]
     link = check_choice(name, "link", link, LINKS)
     check_ties(name, ties, link, TIES)
     model, tie = _tie_option(name, ties, tie_strength, tie_counts)
@@ -367,8 +389,8 @@ def score_against_anchors(
     Raises
     ------
     TypeError
-        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries,
-        lazy ones and tensors that require grad.
+        For dtypes other than numbers, masked arrays, numpy.matrix, arrays of different libraries
+        and tensors that require grad.
     BackendMissingError
         For arrays on a GPU where the CUDA backend is missing.
     ValueError
@@ -403,16 +425,28 @@ def score_against_anchors(
     # budget: a little over 60 lines, as each argument has its own check and each result its shape
     name = "score_against_anchors"
     library = common_library(name, preferences=preferences, anchors=anchors)
-    given = as_float_array(name, "preferences", preferences)
+    if library is DASK:
+        score = functools.partial(
+            score_against_anchors,
+            link=link,
+            prior_sd=prior_sd,
+            rescale=rescale,
+            anchors_fixed=anchors_fixed,
+            standard_errors=standard_errors,
+            n_threads=n_threads,
+        )
+        given = {"preferences": preferences, "anchors": anchors}
+        return lazily(name, score, given, {"preferences": 1, "anchors": 2})  # type: ignore[no-any-return]
+    rows = as_float_array(name, "preferences", preferences)
     table = on_host(as_float_array(name, "anchors", anchors)).astype(np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise_shape(name, "anchors", table.shape, "it must be square, (m, m)")
     m = table.shape[0]
     if not 1 <= m < MAX_ITEMS:
         raise_shape(name, "anchors", table.shape, f"m must be from 1 to {MAX_ITEMS - 1}")
-    if given.ndim < 1 or given.shape[-1] != m:
+    if rows.ndim < 1 or rows.shape[-1] != m:
         raise_shape(
-            name, "preferences", given.shape, f"its last axis must be {m}, as anchors has {m}"
+            name, "preferences", rows.shape, f"its last axis must be {m}, as anchors has {m}"
         )
     off_diagonal = ~np.eye(m, dtype=bool)
     for i, j in np.argwhere(off_diagonal & ~((table >= 0) & np.isfinite(table)))[:1]:
@@ -421,16 +455,16 @@ def score_against_anchors(
         )
     sd = _positive_sd(name, prior_sd)
     check_choice(name, "link", link, LINKS)
-    batch = given.shape[:-1]
+    batch = rows.shape[:-1]
     mean, sds = np.zeros(m + 1), np.full(m + 1, sd)
     status_of_all = Status.OK
     if anchors_fixed:
         alone = _fit_anchors(table, sd, link)
         status_of_all = Status(alone.status)
         mean[:m], sds[:m] = np.nan_to_num(alone.scores), 0.0
-    _, *constants = on_one_device(given, table, mean, sds)
-    score, error, anchor_scores, outside, status = backend_of(given).score_against_anchors(
-        contiguous(given).reshape(-1, m),
+    _, *constants = on_one_device(rows, table, mean, sds)
+    score, error, anchor_scores, outside, status = backend_of(rows).score_against_anchors(
+        contiguous(rows).reshape(-1, m),
         *constants,
         link == "probit",
         1e-10,

@@ -1,5 +1,6 @@
 """The pairwise family: preference, preference_matrix, log_likelihood."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from softmap import _backend
-from softmap._arrays import Array, announce_write, common_library, common_library_of_peers
+from softmap._arrays import (
+    DASK,
+    Array,
+    announce_write,
+    common_library,
+    common_library_of_peers,
+    lazily,
+)
 from softmap._check import (
     as_float_array,
     backend_of,
@@ -103,6 +111,9 @@ def preference(
         given["variance_a"] = 0.5 if variance_a is None else variance_a
         given["variance_b"] = 0.5 if variance_b is None else variance_b
     library, like = common_library_of_peers(name, **given)
+    if library is DASK:
+        function = functools.partial(preference, link=link, first_advantage=first_advantage)
+        return lazily(name, function, given, {})
     arrays = {key: as_float_array(name, key, value) for key, value in given.items()}
     dtype = _dtype(arrays, given)
     try:

@@ -186,11 +186,11 @@ _OPERATIONS = {
     "row_root": "dask",
     "row_statistics": "dask",
     "logsumexp_partial": "dask",
-    "preference": "",
+    "preference": "dask",
     "preference_matrix": "",
     "log_likelihood": "",
-    "fit_many": "",
-    "score_against_anchors": "",
+    "fit_many": "dask",
+    "score_against_anchors": "dask",
 }
 
 

@@ -1,14 +1,21 @@
 """What the recipes share: arrays of any library come in, and go out as they came."""
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from softmap._arrays import Array, Library, common_library_of_peers
+from softmap._arrays import (
+    DASK,
+    Array,
+    arrays_in,
+    common_library_of_peers,
+    lazily,
+    with_arrays,
+)
 from softmap._check import as_array, as_float_array, as_kernel_array, host_only, raise_shape
 
 __all__ = [
@@ -53,47 +60,43 @@ def integers(function: str, name: str, x: object) -> Array:
 
 
 def recipe(
-    **readers: Callable[[str, str, Any], Array],
+    core: Mapping[str, int] | None = MappingProxyType({}), /, **readers: Reader
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function of NumPy arrays one of arrays of any library.
 
     `readers` says for each array argument how it is read; None stays None. NaN and infinite
-    results are values here, so that nothing warns.
+    results are values here, so that nothing warns. Dask arrays stay lazy: `core` is the number of
+    last axes of an argument that belong to one problem, where that is not 1 for rows and 0 for
+    others. It is None where problems are not apart, so that all data are needed at once.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
         signature = inspect.signature(function)
+        axes = {k: int(read in (rows, float_rows)) for k, read in readers.items()} | dict(
+            core or {}
+        )
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = signature.bind(*args, **kwargs)
             given = {k: v for k, v in bound.arguments.items() if k in readers and v is not None}
             library, like = common_library_of_peers(name, **given)
+            if library is DASK and core is not None:
+                rest = {k: v for k, v in bound.arguments.items() if k not in given}
+                result: R = lazily(name, functools.partial(call, **rest), given, axes)
+                return result
             for key, value in given.items():
                 bound.arguments[key] = readers[key](name, key, value)
                 host_only(name, "it", key, bound.arguments[key])
             with np.errstate(all="ignore"):
-                result: Any = function(*bound.args, **bound.kwargs)
-            return _returned(result, library, like)  # type: ignore[no-any-return]
+                found = function(*bound.args, **bound.kwargs)
+            returned = (library.from_numpy(part, like) for part in arrays_in(found))
+            return with_arrays(found, returned)  # type: ignore[no-any-return]
 
         return call
 
     return decorate
-
-
-def _returned(result: Any, library: Library, like: Any) -> Any:
-    """`result`, with the NumPy arrays in it as arrays of `library`."""
-    if isinstance(result, (np.ndarray, np.generic)):
-        return library.from_numpy(result, like)
-    if isinstance(result, tuple):
-        return tuple(_returned(part, library, like) for part in result)
-    if dataclasses.is_dataclass(result) and not isinstance(result, type):
-        parts = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-        return dataclasses.replace(
-            result, **{k: _returned(part, library, like) for k, part in parts.items()}
-        )
-    return result
 
 
 def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:

@@ -12,7 +12,7 @@ from softmap.systems._recipe import integers, recipe, rows
 __all__ = ["temperature"]
 
 
-@recipe(logits=rows, target=integers)
+@recipe(None, logits=rows, target=integers)
 def temperature(logits: Any, target: Any) -> Any:
     """Temperature at which the labels are most likely: least mean of -log softmax(z / T)[target].
 

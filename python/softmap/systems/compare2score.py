@@ -64,7 +64,7 @@ def levels(mos_first: Any, std_first: Any, mos_second: Any, std_second: Any) -> 
     return np.where((sa >= 0) & (sb >= 0) & np.isfinite(d), level, np.int8(-1))
 
 
-@recipe(mos=floats, std=floats)
+@recipe(None, mos=floats, std=floats)
 def select_anchors(
     mos: Any,
     std: Any,
@@ -186,7 +186,7 @@ def preference(logits: Any, *, tokens: Any = None, temperature: float = 100.0) -
     return level_scores(logits, tokens, WEIGHTS, temperature=temperature).score
 
 
-@recipe(preferences=floats, anchors=floats)
+@recipe({"preferences": 1, "anchors": 2}, preferences=floats, anchors=floats)
 def comparison_matrix(preferences: Any, anchors: Any) -> Any:
     """Tables of the anchors and one test image each: rows beat columns, the test image is last.
 

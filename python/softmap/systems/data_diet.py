@@ -74,7 +74,7 @@ class Dynamics:
     correctness: Any
 
 
-@recipe(logits=rows, target=integers)
+@recipe(None, logits=rows, target=integers)
 def dynamics(logits: Any, target: Any) -> Dynamics:
     """Confidence, variability and correctness of examples over the checkpoints of a training.
 

@@ -29,7 +29,7 @@ class Decoupled:
     loss: Any
 
 
-@recipe(scores=float_rows, positives=integers)
+@recipe({"positives": 1}, scores=float_rows, positives=integers)
 def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05) -> Decoupled:
     """Softmax of each positive label against the negatives only, not against other positives.
 

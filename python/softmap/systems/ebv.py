@@ -10,7 +10,7 @@ from softmap.systems._recipe import float_rows, floats, raise_shape, recipe
 __all__ = ["log_probabilities"]
 
 
-@recipe(features=float_rows, basis=floats)
+@recipe({"basis": 2}, features=float_rows, basis=floats)
 def log_probabilities(features: Any, basis: Any, *, temperature: float) -> Any:
     """Log-probabilities of classes: log softmax of the cosines with their directions.
 

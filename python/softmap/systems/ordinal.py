@@ -91,7 +91,7 @@ def corn(logits: Any) -> Any:
     return reached * np.concatenate([less, ends], axis=-1)
 
 
-@recipe(logits=float_rows, target=integers, importance=floats)
+@recipe({"importance": 1}, logits=float_rows, target=integers, importance=floats)
 def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     """Ordinal cross-entropy: K - 1 binary ones, of whether the level is above k.
 

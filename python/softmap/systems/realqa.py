@@ -33,7 +33,7 @@ class DigitScores:
     digits: Any
 
 
-@recipe(logits=rows)
+@recipe({"logits": 2}, logits=rows)
 def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.01)) -> DigitScores:
     """Expected number: sum over the places of place value times expected digit (NCM).
 

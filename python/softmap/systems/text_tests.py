@@ -37,7 +37,7 @@ class TextStatistics:
     log_rank: Any
 
 
-@recipe(logits=rows, tokens=integers)
+@recipe({"logits": 2, "tokens": 1}, logits=rows, tokens=integers)
 def statistics(logits: Any, tokens: Any) -> TextStatistics:
     """Log-perplexity of a text against the entropy of the model that may have written it.
 
@@ -81,7 +81,12 @@ def statistics(logits: Any, tokens: Any) -> TextStatistics:
     return TextStatistics(log_p, entropy, log_p + entropy, log_p / entropy, log_rank)
 
 
-@recipe(logits_a=float_rows, logits_b=float_rows, mask=integers)
+@recipe(
+    {"logits_a": 2, "logits_b": 2, "mask": 1},
+    logits_a=float_rows,
+    logits_b=float_rows,
+    mask=integers,
+)
 def cross_entropy_rate(logits_a: Any, logits_b: Any, *, mask: Any = None) -> Any:
     """Mean over a text of the cross-entropy of model A under model B: -sum of p_B log p_A.
 
@@ -137,7 +142,7 @@ class Answer:
     loss: Any
 
 
-@recipe(logits=rows, tokens=integers)
+@recipe({"logits": 3, "tokens": 2}, logits=rows, tokens=integers)
 def answer(logits: Any, tokens: Any) -> Answer:
     """Answer a question of K options by their perplexity.
 

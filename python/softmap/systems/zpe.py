@@ -11,7 +11,7 @@ __all__ = ["aggregate", "select", "weights"]
 NORMALIZATIONS = ("both", "test", "pretrain", "pretrain_star", "none")
 
 
-@recipe(logits=floats, pretrain_logits=floats)
+@recipe(None, logits=floats, pretrain_logits=floats)
 def weights(
     logits: Any,
     pretrain_logits: Any = None,
@@ -83,7 +83,7 @@ def weights(
     return best if per_image else best.mean(axis=0)
 
 
-@recipe(logits=floats, weights=floats)
+@recipe(None, logits=floats, weights=floats)
 def aggregate(logits: Any, weights: Any) -> Any:
     """Logits of the ensemble: the mean over the prompts of weight times logits.
 
