@@ -33,6 +33,7 @@ void bind_fit(py::module_&);
 void bind_counts(py::module_&);
 void bind_labels(py::module_&);
 void bind_graph(py::module_&);
+void bind_resample(py::module_&);
 void bind_special(py::module_&);
 #endif
 }  // namespace bindings
@@ -53,6 +54,7 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   bindings::bind_counts(m);
   bindings::bind_labels(m);
   bindings::bind_graph(m);
+  bindings::bind_resample(m);
   bindings::bind_special(m);
 #endif
   bindings::bind_softmax(m);

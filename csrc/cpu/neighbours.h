@@ -46,6 +46,7 @@ class Buffer {
     data_[size_++] = value;
   }
   T pop() { return data_[--size_]; }
+  void clear() { size_ = 0; }
 
  private:
   void reserve(Index room) {

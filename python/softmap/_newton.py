@@ -325,18 +325,24 @@ def _scale(matrix: Floats) -> Floats:
     return 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
 
 
+def inverse_information(problem: Problem, terms: Terms) -> Floats:
+    """Return the inverse of `deflated`; anchors do not vary."""
+    matrix = problem.deflated(terms)
+    scale = _scale(matrix)
+    v: Floats = scale[:, None] * np.linalg.inv(scale[:, None] * matrix * scale) * scale
+    anchors = np.flatnonzero(~problem.free)
+    v[anchors] = v[:, anchors] = 0.0
+    return v
+
+
 def covariance(
     problem: Problem, theta: Floats, terms: Terms, errors: str, ties: str, rows: Rows | None
 ) -> tuple[Floats, Floats]:
     """Return the covariance (n, n) of the centred or anchored scores, and the variances of what
     theta has beside the scores.
     """
-    n = problem.n
-    matrix = problem.deflated(terms)
-    scale = _scale(matrix)
-    v = scale[:, None] * np.linalg.inv(scale[:, None] * matrix * scale) * scale
-    anchors = np.flatnonzero(~problem.free)
-    v[anchors] = v[:, anchors] = 0.0
+    n, anchors = problem.n, np.flatnonzero(~problem.free)
+    v = inverse_information(problem, terms)
     v = problem.centred(problem.centred(v).T)  # without the shifts of the groups
     if errors == "sandwich":
         meat = problem.information(*_meat(problem, theta, ties))

@@ -9,13 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softmap._backend import cpu
 from softmap._columns import Floats, Ints
-from softmap._newton import Problem, groups_of, make_problem, newton, used_counts
-from softmap.comparisons import Comparisons, sums
+from softmap._newton import (
+    Problem,
+    groups_of,
+    inverse_information,
+    make_problem,
+    newton,
+    used_counts,
+)
+from softmap.comparisons import Comparisons
 from softmap.diagnostics import strong_components
 from softmap.outcomes import NO_TIES, parameter
 
 _WHERE = "Fit.bootstrap"
+_MOST_DENSE = 1024  # scores and parameters: above, the inverse is not worth its time
+_SET_BYTES = 1 << 26  # of the counts that are held at a time
+_LANES = 16  # data sets
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -71,24 +82,63 @@ def bootstrap(
         raise ValueError(f"{_WHERE}: by = {by!r}, it must be row or cluster")
     if not (isinstance(n, int) and n >= 2):
         raise ValueError(f"{_WHERE}: n = {n!r}, it must be an integer from 2")
-    draw = _resampler(c, by, np.random.default_rng(rng))
+    if advantage == 0.0:
+        c = c.without_order()  # fewer cells
+    draw = _sampler(c, by, np.random.default_rng(rng))
     held = {item: score - prior_mean for item, score in anchors.items()}
     tie = None if tie_strength is None else parameter(_WHERE, ties, tie_strength)
     problem = make_problem(
         c, link, ties, advantage=advantage, tie=tie, prior_sd=prior_sd, anchors=held
     )
-    found = np.full((n, scores.size), np.nan)
-    for k in range(n):
-        counts = used_counts(draw(), ties)
-        again = _with_counts(problem, counts)
-        if again is None:
-            continue
-        start = again.start()
-        start[: scores.size] = np.where(again.free, scores - prior_mean, again.held)
-        point, _, converged = newton(again, again.centred(start), prior_mean, 1e-8, 100)
-        if converged:
-            found[k] = prior_mean + point[: scores.size]
+    theta, _, converged = newton(problem, problem.start(), prior_mean, 1e-8, 100)
+    options = _refit_options(problem, theta, ties) if converged else None
+    found = np.full((n, problem.n), np.nan)
+    step = max(_LANES, _SET_BYTES // (24 * c.left.size) // _LANES * _LANES)
+    for first in range(0, n, step):
+        counts = draw(first, min(step, n - first))
+        points = _refit(problem, options, counts)
+        for k in np.flatnonzero(np.isnan(points).any(axis=1)):
+            again = _with_counts(problem, used_counts(counts[:, :, k], ties))
+            if again is None:
+                continue
+            start = again.start()
+            start[: problem.n] = np.where(again.free, theta[: problem.n], again.held)
+            point, _, converged = newton(again, again.centred(start), prior_mean, 1e-8, 100)
+            if converged:
+                points[k] = point[: problem.n]
+        found[first : first + len(points)] = prior_mean + points
     return found
+
+
+def _refit_options(problem: Problem, theta: Floats, ties: str) -> tuple[Any, ...] | None:
+    """Return what the compiled fit of many needs beside counts; None where it would be slower."""
+    if problem.size > _MOST_DENSE:
+        return None
+    terms, _ = problem.evaluate(theta)
+    inverse = inverse_information(problem, terms)
+    share = 0.5 if ties == "half" else 0.0
+    fixed = (problem.link, problem.model, problem.tie, problem.advantage, share, problem.precision)
+    return problem.left, problem.right, fixed, problem.n, theta, inverse
+
+
+def _refit(problem: Problem, options: tuple[Any, ...] | None, counts: NDArray[Any]) -> Floats:
+    """Return (sets, items) scores less the prior mean; NaN where that is left to `newton`, which
+    decides as well whether there is a maximum.
+    """
+    n_sets = counts.shape[2]
+    if options is None:
+        return np.full((n_sets, problem.n), np.nan)
+    theta, done = cpu().refit(*options, counts, None)
+    wins, losses, drawn = (x.any(axis=0) for x in counts)
+    if problem.advantage is None:  # a tie is a win of both
+        done &= (wins | drawn) & (losses | drawn)
+    if problem.at_tie is not None:
+        done &= drawn & (wins | losses)
+    if problem.precision == 0.0:
+        done &= [_determined(problem, counts[:, :, k]) for k in range(n_sets)]
+    points: Floats = problem.centred(theta.T).T[:, : problem.n]
+    points[~done] = np.nan
+    return points
 
 
 def summarise(items: tuple[Hashable, ...], scores: Floats, level: float) -> Bootstrap:
@@ -101,7 +151,7 @@ def summarise(items: tuple[Hashable, ...], scores: Floats, level: float) -> Boot
         )
     tail = 0.5 * (1.0 - level)
     low, high = np.quantile(good, [tail, 1.0 - tail], axis=0)
-    rank = np.array([1 + np.searchsorted(np.sort(-row), -row) for row in good])
+    rank = _ranks(good)
     best = np.quantile(rank, tail, axis=0, method="lower")
     worst = np.quantile(rank, 1.0 - tail, axis=0, method="higher")
     return Bootstrap(
@@ -116,55 +166,81 @@ def summarise(items: tuple[Hashable, ...], scores: Floats, level: float) -> Boot
     )
 
 
-def _resampler(c: Comparisons, by: str, rng: np.random.Generator) -> Any:
-    """Return a function that draws (3, cells) counts."""
+def _ranks(scores: Floats) -> Ints:
+    """Return 1 + the number of higher scores in each row."""
+    order = np.argsort(-scores, axis=1)
+    ordered = np.take_along_axis(scores, order, axis=1)
+    higher = np.arange(scores.shape[1]) * np.ones(scores.shape, dtype=np.int64)
+    higher[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
+    rank = np.empty_like(higher)
+    np.put_along_axis(rank, order, 1 + np.maximum.accumulate(higher, axis=1), axis=1)
+    return rank
+
+
+def _sampler(c: Comparisons, by: str, rng: np.random.Generator) -> Any:
+    """Return a function of (first, n) that draws the counts (3, cells, n) of data sets first .."""
     rows = c.rows
     if by == "cluster" and (rows is None or "clusters" not in rows.codes):
         cure = "use Comparisons.from_pairs with clusters="
         raise ValueError(f"{_WHERE}: by = 'cluster', but these comparisons have none ({cure})")
+    key, shape = int(rng.integers(2**64, dtype=np.uint64)), (3, c.left.size, -1)
     if rows is None:
         if c.squares is not None:
             raise ValueError(
                 f"{_WHERE}: sums of weights or probabilities cannot be resampled by row (keep the "
                 "rows with clusters=range(len(left)) in Comparisons.from_pairs)"
             )
-        counts = c.counts
-        total = int(counts.sum())
-        return lambda: rng.multinomial(total, counts.ravel() / total).reshape(counts.shape)
-    n = len(c.items)
-    cell = np.searchsorted(c.left * n + c.right, rows.left * n + rows.right)
-    unit, size = np.arange(rows.left.size), rows.left.size
+        counts = c.counts.astype(np.float64).ravel()
+        total = c.counts.sum()
+        return lambda first, n: cpu().draw_counts(counts, total, key, first, n, None).reshape(shape)
+    n_items, size = len(c.items), rows.left.size
+    cell = np.searchsorted(c.left * n_items + c.right, rows.left * n_items + rows.right)
+    unit = np.arange(size)
     if by == "cluster":
         unit, size = rows.codes["clusters"], len(rows.labels["clusters"])
+    outcome, row = np.nonzero(rows.amounts)
+    category = outcome * c.left.size + cell[row]
+    order = np.argsort(category, kind="stable")
+    entries = (unit[row][order], category[order], rows.amounts[outcome, row][order])
+    one = np.ones(size)
 
-    def draw() -> NDArray[Any]:
-        times = rng.multinomial(size, np.full(size, 1.0 / size))[unit]
-        return np.stack([sums(cell, times * amount, c.left.size) for amount in rows.amounts])
+    def draw(first: int, n: int) -> Floats:
+        times = cpu().draw_counts(one, size, key, first, n, None)
+        drawn: Floats = cpu().weigh_draws(times, *entries, 3 * c.left.size, None)
+        return drawn.reshape(shape)
 
     return draw
 
 
+def _determined(problem: Problem, counts: NDArray[Any]) -> bool:
+    """Whether wins and losses tie all items to each other, or to the anchors."""
+    winner, loser = _edges(problem, counts)
+    node = np.arange(problem.n)
+    if not problem.free.all():
+        node[~problem.free] = np.argmax(~problem.free)
+    label = strong_components(problem.n, node[winner], node[loser])[node]
+    return bool((label == label[0]).all())
+
+
+def _edges(problem: Problem, counts: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Return winner and loser of each kind of win that occurs; a tie is a win of each side."""
+    first, second = (counts[0] > 0) | (counts[2] > 0), (counts[1] > 0) | (counts[2] > 0)
+    winner = np.concatenate([problem.left[first], problem.right[second]])
+    return winner, np.concatenate([problem.right[first], problem.left[second]])
+
+
 def _with_counts(problem: Problem, counts: Floats) -> Problem | None:
     """Return the objective with other counts, None where it has no unique maximum."""
-    drawn = counts[2] > 0.0
-    first, second = (counts[0] > 0.0) | drawn, (counts[1] > 0.0) | drawn
-    decided = counts[:2].any(axis=1)
-    if problem.advantage is None and not (first.any() and second.any()):
+    wins, losses, drawn = (bool(x.any()) for x in counts)
+    if problem.advantage is None and not (drawn or (wins and losses)):
         return None
     tie = problem.tie
     if problem.model is not None and tie is None:
-        if not decided.any():
+        if not (wins or losses):
             return None
-        if not drawn.any():  # the strength is then that without ties
+        if not drawn:  # the strength is then that without ties
             tie = parameter(_WHERE, problem.model, NO_TIES[problem.model])
-    winner = np.concatenate([problem.left[first], problem.right[second]])
-    loser = np.concatenate([problem.right[first], problem.left[second]])
-    if problem.precision == 0.0:
-        node = np.arange(problem.n)
-        if not problem.free.all():
-            node[~problem.free] = np.argmax(~problem.free)
-        label = strong_components(problem.n, node[winner], node[loser])[node]
-        if (label != label[0]).any():
-            return None
-    group, sizes = groups_of(problem.n, winner, loser)
+    if problem.precision == 0.0 and not _determined(problem, counts):
+        return None
+    group, sizes = groups_of(problem.n, *_edges(problem, counts))
     return dataclasses.replace(problem, counts=counts, tie=tie, group=group, sizes=sizes)

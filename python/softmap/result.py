@@ -349,8 +349,10 @@ class Fit:
     def bootstrap(self, n: int = 1000, *, by: str = "row", rng: Any = None) -> Bootstrap:
         """Fit resampled data sets: how much scores and ranks vary without any formula.
 
-        Each data set is as large as the given one, drawn from it with replacement; the counts are
-        drawn, not the rows, where all weights are one.
+        Each data set is as large as the given one, drawn from it with replacement. Where all
+        weights are one its counts are drawn, exactly as if rows were: the time does not depend on
+        their number. Scores are within 1e-8 of the maximum. One seed gives one result, for any
+        number of threads.
 
         Parameters
         ----------
@@ -369,7 +371,7 @@ class Fit:
         Examples
         --------
         >>> import softmap
-        >>> fit = softmap.fit(softmap.Comparisons.from_matrix([[0, 30], [20, 0]]))
+        >>> fit = softmap.fit(softmap.Comparisons.from_matrix([[0, 70], [30, 0]]))
         >>> resampled = fit.bootstrap(500, rng=1)
         >>> print(fit.standard_errors.round(1), resampled.standard_errors.round(1))
         [0.1 0.1] [0.1 0.1]
