@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import on_gpu
 from softmap import _backend, _runtime
 from ulp import WORST
 
@@ -39,6 +40,7 @@ def find_emulator():
 
 
 EMULATED = find_emulator()
+ON_GPU = [] if on_gpu.why_not() else ["cuda"]
 
 
 class Emulated:
@@ -52,11 +54,13 @@ class Emulated:
         return getattr(EMULATED, operation)
 
 
-@pytest.fixture(params=[*RUNNABLE, *(["cuda_emulated"] if EMULATED else [])])
+@pytest.fixture(params=[*RUNNABLE, *(["cuda_emulated"] if EMULATED else []), *ON_GPU])
 def backend(request, monkeypatch):
     """Name of a backend whose module all public functions use during the test."""
     if request.param == "cuda_emulated":
         module = Emulated()
+    elif request.param == "cuda":
+        module = on_gpu.OnGpu()
     else:
         module = importlib.import_module(f"softmap._cpu_{request.param}")
     monkeypatch.setattr(_backend, "cpu", lambda isa=None: module)
@@ -75,8 +79,8 @@ def data_folder():
 def pytest_report_header():
     rest = [isa for isa in BUILT if isa not in RUNNABLE]
     untested = f"; built, but this processor cannot run: {', '.join(rest)}" if rest else ""
-    emulated = ", cuda_emulated" if EMULATED else ""
-    return f"softmap backends: {', '.join(RUNNABLE)}{emulated}{untested}"
+    devices = [*(["cuda_emulated"] if EMULATED else []), *ON_GPU]
+    return f"softmap backends: {', '.join([*RUNNABLE, *devices])}{untested}"
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -6,7 +6,6 @@ are those of the emulator where it is built, and those of the CPU.
 
 import dataclasses
 import importlib
-import importlib.util
 import signal
 import subprocess
 import sys
@@ -17,8 +16,9 @@ import numpy as np
 import pytest
 
 import fake_cupy
+import on_gpu
 import softmap
-from conftest import RUNNABLE
+from conftest import EMULATED, RUNNABLE
 from softmap import _arrays, _backend, _device
 from softmap.systems import compare2score
 
@@ -31,15 +31,15 @@ BOTH = TIES + np.swapaxes(TIES, 1, 2)
 ANCHORS = np.array([[0.5, 0.3, 0.1], [0.7, 0.5, 0.2], [0.9, 0.8, 0.5]])
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
-EMULATED = importlib.util.find_spec("softmap._cuda_emulated")
-MODULES = {f"_cpu_{RUNNABLE[0]}": False} | ({"_cuda_emulated": True} if EMULATED else {})
+MODULES = [f"_cpu_{RUNNABLE[0]}", *(["_cuda_emulated"] if EMULATED else [])]
 
 
 @pytest.fixture(params=MODULES)
 def kernels(request, monkeypatch):
     """The module that plays `_cuda`; it notes who was called on which device and stream."""
-    module = importlib.import_module(f"softmap.{request.param}")
-    played = fake_cupy.Kernels(module, MODULES[request.param])
+    emulated = request.param == "_cuda_emulated"
+    module = EMULATED if emulated else importlib.import_module(f"softmap.{request.param}")
+    played = fake_cupy.Kernels(module, emulated)
     monkeypatch.setattr(_backend, "cuda", lambda: played)
     return played
 
@@ -61,7 +61,9 @@ CALLS = {
     ),
     "softmax, int": lambda put: softmap.softmax(put(X.astype(int)), 1),
     "softmax, half": lambda put: softmap.softmax(put(X.astype(np.float16)), 1),
-    "softmax, dtype": lambda put: softmap.softmax(put(X), None, dtype="float64", temperature=2),
+    "softmax, dtype": lambda put: softmap.softmax(
+        put(SCORES), None, dtype="float32", temperature=2
+    ),
     "log_softmax": lambda put: softmap.log_softmax(put(X), -1, temperature=put(ROWS)),
     "log_softmax, host temperature": lambda put: softmap.log_softmax(
         put(X), -1, temperature=ROWS.tolist()
@@ -158,20 +160,10 @@ def check_same(kernels, result, expected):
         np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol, err_msg=str(name))
 
 
-def run_or_skip(kernels, call):
-    """The result; an operation whose kernel the emulator still lacks is skipped, and says so."""
-    try:
-        return call()
-    except AttributeError as error:
-        if kernels.takes_run:
-            pytest.skip(f"the emulated module has no such kernel ({error})")
-        raise
-
-
 @pytest.mark.parametrize("case", CALLS)
 def test_operation_on_a_device(kernels, cupy, case):
     want = CALLS[case](lambda a: a)
-    result = run_or_skip(kernels, lambda: CALLS[case](cupy.asarray))
+    result = CALLS[case](cupy.asarray)
     check_same(kernels, result, want)
     assert {(device, stream) for _, device, stream in kernels.calls} == {(0, 0x11)}
 
@@ -193,6 +185,21 @@ def test_result_is_on_the_device_of_the_argument(kernels, cupy, case):
     assert {a.device.id for a in parts(result).values() if a is not None} == {1}
     assert {(device, stream) for _, device, stream in kernels.calls} == {(1, 0x22)}
     assert fake_cupy.Device.current == 0
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_gpu_as_a_backend_of_the_suite(kernels, cupy, monkeypatch, case):
+    """What tests/on_gpu.py does with a real one: copy there, compute, copy back."""
+    expected = parts(CALLS[case](lambda a: a))
+    monkeypatch.setattr(_backend, "cpu", on_gpu.OnGpu)
+    result = parts(CALLS[case](lambda a: a))
+    for name, want in expected.items():
+        if want is None:
+            assert result[name] is None
+            continue
+        assert (type(result[name]), result[name].dtype) == (type(want), want.dtype)
+        rtol = tolerance(kernels, want.dtype.name)
+        np.testing.assert_allclose(result[name], want, rtol=rtol, atol=rtol, err_msg=str(name))
 
 
 # Memory
@@ -335,6 +342,15 @@ def test_what_has_no_kernel_says_so(kernels, cupy):
             call()
 
 
+def test_operation_that_the_module_lacks(cupy, monkeypatch):
+    monkeypatch.setattr(_backend, "cuda", types.SimpleNamespace)
+    with pytest.raises(
+        softmap.BackendMissingError, match=r"^row_root: it has no CUDA kernel; pass"
+    ):
+        softmap.row_root(cupy.asarray(X), "sigmoid_sum", 2.0)
+    assert not softmap.supports(cupy.asarray(X), "row_root")
+
+
 def test_values_are_not_looked_at(kernels, cupy):
     """A wrong one costs its row or its problem; a number is checked, for that is on the host."""
     x = X[0].copy()
@@ -450,7 +466,7 @@ def torch(kernels, monkeypatch):
 @pytest.mark.parametrize("case", CALLS)
 def test_operation_on_torch(kernels, torch, case):
     want = parts(CALLS[case](lambda a: a))
-    result = parts(run_or_skip(kernels, lambda: CALLS[case](torch.from_numpy)))
+    result = parts(CALLS[case](torch.from_numpy))
     assert result.keys() == want.keys()
     for name, value in want.items():
         if value is None:

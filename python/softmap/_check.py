@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from softmap import _backend
 from softmap._arrays import BFLOAT16, NUMPY, TORCH, library_of, place_of
 from softmap._arrays import Array as Array
-from softmap._device import DeviceArray, Kernels
+from softmap._device import DeviceArray, Kernels, no_kernel
 from softmap.errors import BackendMissingError
 
 
@@ -52,10 +52,7 @@ def _no_backend(function: str, name: str, x: object) -> BackendMissingError:
 def host_only(function: str, what: str, name: str, *arrays: object) -> None:
     """Raise where an array is on a device: `what` has no CUDA kernel."""
     if any(isinstance(a, DeviceArray) for a in arrays):
-        raise BackendMissingError(
-            f"{function}: {what} has no CUDA kernel; pass host arrays, e.g. cupy.asnumpy({name}) "
-            f"or {name}.cpu()"
-        )
+        raise no_kernel(function, what, name)
 
 
 def backend_of(*arrays: object) -> Any:

@@ -219,7 +219,9 @@ class Kernels:
         self._adapter = adapter
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        kernel = getattr(_backend.cuda(), name)
+        kernel = getattr(_backend.cuda(), name, None)
+        if kernel is None:
+            raise no_kernel(name, "it", "x")
         adapter = self._adapter
 
         def call(*arguments: Any) -> Any:
@@ -287,6 +289,14 @@ def on_cuda(x: Any) -> bool:
         return True
     kind = getattr(x, "__dlpack_device__", None)
     return kind is not None and int(kind()[0]) in (2, 13)  # kDLCUDA, kDLCUDAManaged
+
+
+def no_kernel(function: str, what: str, name: str) -> BackendMissingError:
+    """The error for what only the CPU computes."""
+    return BackendMissingError(
+        f"{function}: {what} has no CUDA kernel; pass host arrays, e.g. cupy.asnumpy({name}) or "
+        f"{name}.cpu()"
+    )
 
 
 def by_library(function: Callable[..., Any], *arrays: Any) -> Any:

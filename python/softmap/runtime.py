@@ -9,6 +9,7 @@ import numpy as np
 from softmap import _backend, _runtime
 from softmap._arrays import DASK, is_left_to_its_library, library_of
 from softmap._check import as_array
+from softmap._device import DeviceArray
 from softmap.errors import BackendMissingError
 
 __all__ = ["info", "preload", "release_memory", "set_num_threads", "supports", "threads"]
@@ -236,6 +237,9 @@ def supports(x: object, operation: str = "softmax") -> bool:
     elif not library.on_host(x) and is_left_to_its_library(x):
         return "device" in can
     try:
-        return as_array("supports", "x", a).dtype.kind != "c" or "complex" in can
+        a = as_array("supports", "x", a)
+        if isinstance(a, DeviceArray):
+            return a.dtype.kind != "c" and hasattr(_backend.cuda(), operation)
+        return a.dtype.kind != "c" or "complex" in can
     except (TypeError, BackendMissingError):
         return False
