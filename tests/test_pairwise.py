@@ -378,6 +378,55 @@ def test_bad_variance_gives_nan_there(backend, dtype):
 
 @each_dtype
 @each_link
+@pytest.mark.parametrize("spread", [0.01, 0.5, 3.0, 200.0])
+def test_preference_matrix_accuracy(backend, spread, link, dtype):
+    s = np.random.default_rng(int(spread)).normal(0, spread, 24).astype(dtype)
+    upper = np.triu_indices(len(s), 1)
+    p = matrix(s, link=link)
+    exact, slack = ops.matrix_reference(link, (s[:, None] - s)[upper])
+    smaller = np.minimum(p, p.T)[upper]
+    error = np.array([ulp_error(a, e, dtype) for a, e in zip(smaller, exact, strict=True)])
+    assert max(error - slack) <= ops.MATRIX[link]
+
+
+@each_dtype
+@each_link
+def test_preference_matrix_of_special_scores(backend, link, dtype):
+    """Scores beyond the range of exp, infinite and NaN ones change no other pair."""
+    ordinary = np.random.default_rng(5).normal(0, 2, 20)
+    special_scores = [90, -90, 700, -700, 1e30, -1e30, INF, -INF, NAN]
+    for position in (0, 11, 20):
+        s = np.insert(ordinary, position, special_scores).astype(dtype)
+        ours = np.isin(np.arange(len(s)), np.arange(position, position + len(special_scores)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            d = s[:, None] - s
+        p = matrix(s, link=link)
+        assert_same(p[np.ix_(~ours, ~ours)], matrix(ordinary.astype(dtype), link=link))
+        expected = softmap.preference(d, np.zeros(1, dtype), link=link)
+        np.testing.assert_array_equal(np.isnan(p), np.isnan(expected))
+        known = ~np.isnan(expected) & (abs(d) > 60)
+        rtol = 0 if link == "probit" else 2000 * np.finfo(dtype).eps
+        tiny = np.finfo(dtype).smallest_subnormal
+        np.testing.assert_allclose(p[known], expected[known], rtol=rtol, atol=4 * tiny)
+
+
+@each_link
+@pytest.mark.parametrize(("n", "dtype"), [(2056, "float64"), (2101, "float64"), (3001, "float32")])
+def test_large_preference_matrix_is_made_of_small_ones(backend, n, dtype, link):
+    """Results of over 32 MiB are written past the caches, into whole lines or not."""
+    s = np.random.default_rng(n).normal(0, 2, n).astype(dtype)
+    room = np.empty(n * n + 1, dtype)
+    whole = matrix(s, link=link)
+    shifted = matrix(s, link=link, out=room[1:].reshape(n, n))
+    assert_same(shifted, whole)
+    for first in (0, 97, n - 40):
+        part = slice(first, first + 40)
+        assert_same(whole[part, part], matrix(s[part], link=link))
+        assert_same(whole[part, :40], matrix(np.r_[s[part], s[:40]], link=link)[:40, 40:])
+
+
+@each_dtype
+@each_link
 @pytest.mark.parametrize("first_advantage", [0.0, 0.375])
 def test_preference_matrix_is_preference_of_all_pairs(backend, first_advantage, link, dtype):
     for n in [*range(35), 67, 300]:
@@ -392,7 +441,16 @@ def test_preference_matrix_is_preference_of_all_pairs(backend, first_advantage, 
                 pairs |= {"variance_a": v[..., None], "variance_b": v[:, None]}
             expected = softmap.preference(s[..., None], s[:, None], **pairs)
             actual = matrix(s, link=link, variance=v, first_advantage=first_advantage)
-            assert_same(actual, expected)
+            if first_advantage:
+                assert_same(actual, expected)
+                continue
+            d = s[..., None] - s[:, None]
+            if v is not None:
+                d = d / np.sqrt(v[..., None] + v[:, None])
+            slack = np.finfo(dtype).eps * (6 + d**2) * expected
+            assert actual.dtype == expected.dtype
+            tiny = np.finfo(dtype).smallest_normal * np.finfo(dtype).eps
+            assert (abs(actual - expected) <= slack + 2 * d**2 * tiny).all()
 
 
 @each_dtype
@@ -453,10 +511,11 @@ def test_property_matrix_shift_and_permutation(scores, shift, link, dtype):
     s = np.array(scores, dtype)
     p = matrix(s, link=link)
     assert (p + p.T == 1).all()
-    assert_same(matrix(s + s.dtype.type(shift), link=link), p)
+    slack = np.finfo(dtype).eps * (6 + (s[:, None] - s) ** 2)
+    for other in (matrix(s + s.dtype.type(shift), link=link), matrix(-s, link=link).T):
+        assert (abs(other - p) <= slack * p + np.finfo(dtype).tiny).all()
     order = np.random.default_rng(len(s)).permutation(len(s))
     assert_same(matrix(s[order], link=link), p[np.ix_(order, order)])
-    assert_same(matrix(-s, link=link), p.T)
 
 
 @given(score_lists, dyadic, st.sampled_from(LINKS), st.integers(0, 100), dyadic)

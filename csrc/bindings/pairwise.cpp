@@ -83,30 +83,40 @@ void half_preference_matrix(const py::array& scores, LinkKind link, py::handle v
 }
 
 template <class T>
-void preference_matrix_of(const py::array& scores, LinkKind link, py::handle variance, double first_advantage, py::handle out,
-                          const Run& run) {
+py::object preference_matrix_of(const py::array& scores, LinkKind link, py::handle variance, double first_advantage,
+                                py::object out, const Run& run) {
   const char* const name = "preference_matrix";
   const auto [n_problems, n] = problems_of(name, scores);
   const backend::PreferenceMatrixIn<T> in{data_of<T>(name, "scores", scores, scores.size()),
                                           data_of<T>(name, "variance", variance, scores.size()), n_problems, n,
                                           static_cast<T>(first_advantage)};
+  if (out.is_none()) {
+    std::vector<py::ssize_t> shape(scores.shape(), scores.shape() + scores.ndim());
+    shape.push_back(n);
+    out = new_array<T>(run, shape);
+  }
   T* const result = data_of<T>(name, "out", out, scores.size() * n, true);
-  if (!result) throw py::type_error("preference_matrix: out must be an array");
   const ReleaseIf release(scores.size() * n >= kReleaseElements);
   backend::preference_matrix(link, in, result, make_exec(run));
+  return out;
 }
 
-void preference_matrix(const py::array& scores, const std::string& link, py::handle variance, double first_advantage,
-                       py::handle out, py::handle n_threads) {
+// Into `out`, or a new array where that is None.
+py::object preference_matrix(const py::array& scores, const std::string& link, py::handle variance, double first_advantage,
+                             py::object out, py::handle n_threads) {
   const auto kind = link_kind("preference_matrix", link);
   const Run run = run_for("preference_matrix", n_threads);
   if (py::isinstance<py::array>(out)) {
     const auto to = py::reinterpret_borrow<py::array>(out);
-    if (element_of(to) == Element::kHalf) return half_preference_matrix<core::Half>(scores, kind, variance, to, run);
-    if (element_of(to) == Element::kBFloat16) return half_preference_matrix<core::BFloat16>(scores, kind, variance, to, run);
+    if (element_of(to) == Element::kHalf || element_of(to) == Element::kBFloat16) {
+      const bool half = element_of(to) == Element::kHalf;
+      const auto call = half ? &half_preference_matrix<core::Half> : &half_preference_matrix<core::BFloat16>;
+      call(scores, kind, variance, to, run);
+      return out;
+    }
   }
   const auto call = element_of(scores) == Element::kFloat ? &preference_matrix_of<float> : &preference_matrix_of<double>;
-  call(scores, kind, variance, first_advantage, out, run);
+  return call(scores, kind, variance, first_advantage, out, run);
 }
 
 template <class T>

@@ -73,6 +73,11 @@ def scaled(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
     return lambda t: 8 / (1 - t) * f(4 * (1 + t) / (1 - t))
 
 
+def scaled_near(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
+    """(z + 4) f(z) as a function of t = z / (z + 4)."""
+    return lambda t: 4 / (1 - t) * f(4 * t / (1 - t))
+
+
 TABLES = {
     "kExp<double>": (exp_remainder, -0.3475, 0.3475, 10),
     "kExp<float>": (exp_remainder, -0.3475, 0.3475, 5),
@@ -83,6 +88,8 @@ TABLES = {
     "kLog<float>": (log_remainder, 0.0, 0.02945, 2),
     "kUpperTail<double>": (scaled(upper_tail), -1.0, 1.0, 24),
     "kUpperTail<float>": (scaled(upper_tail), -1.0, 1.0, 11),
+    "kNearUpperTail<double>": (scaled_near(upper_tail), 0.0, 0.9091, 21),
+    "kNearUpperTail<float>": (scaled_near(upper_tail), 0.0, 0.7895, 9),
     "kMillsExcess<double>": (scaled(mills_excess), -1.0, 1.0, 29),
     "kMillsExcess<float>": (scaled(mills_excess), -1.0, 1.0, 14),
 }

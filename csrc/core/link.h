@@ -64,6 +64,16 @@ struct Logit {
     const V inverse = reciprocal(a + b), up = b * inverse, down = a * inverse, curve = up * down;
     return {up, down, curve, curve};
   }
+  // min(F(d), F(-d)) for d = s_a - s_b from the marks of both, with |s| <= kMarkReach. The sum of the marks is s + low exactly.
+  template <class T>
+  static constexpr T kMarkReach = sizeof(T) > 4 ? T(690) : T(85);
+  template <class V>
+  SOFTMAP_HD static V smaller_between(V a, V b) {
+    using T = typename lane<V>::Scalar;
+    const V large = max(a, b), small = min(a, b), s = a + b, low = small - (s - large), inverse = V(T(1)) / s;
+    const V q = small * inverse;
+    return fmadd(fmadd(-q, s, small) - q * low, inverse, q);
+  }
   template <class V>
   SOFTMAP_HD static V steepest(V) {
     return V(typename lane<V>::Scalar(1));

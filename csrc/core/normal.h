@@ -23,6 +23,19 @@ inline constexpr float kUpperTail<float>[12] = {0x1.82b4bcp-1f,  -0x1.373e3ap-1f
                                                 0x1.eec4f2p-5f,  -0x1.ee0e36p-8f,  -0x1.c81f82p-9f,  0x1.a9c96ap-10f,
                                                 0x1.1843a8p-13f, -0x1.c8b2f4p-13f, -0x1.cf514ap-20f, 0x1.70bf46p-16f};
 
+// (z + 4) N(z) as a polynomial in z / (z + 4), for 0 <= z <= 40 (15 in float) only.
+template <class T>
+inline constexpr T kNearUpperTail[22] = {
+    0x1.0000000000000p+1,  -0x1.1884533d4366cp+2, 0x1.4ef759857a61bp+2,  -0x1.989d6b5304780p+1,  0x1.2e7c350b2533ep-2,
+    0x1.6e9bd64956783p-1,  -0x1.eccd5719ca23ap-4, -0x1.be4241cc736f5p-3, -0x1.c013732a34d91p-10, 0x1.1b5db693b38a4p-4,
+    0x1.ea7924e44cb67p-6,  -0x1.db30221ccd47bp-6, 0x1.b5d0b75a3fbf8p-7,  -0x1.3e6dd859f2a4ep-5,  0x1.3d9af8295dd4dp-7,
+    0x1.6928b24872af5p-4,  -0x1.99f6d42d4ec96p-3, 0x1.0c602b62ef20cp-2,  -0x1.c729cf4581eddp-3,  0x1.e0252aa8d7428p-4,
+    -0x1.1d9ec97008da3p-5, 0x1.25b676a6c9eb8p-8};
+template <>
+inline constexpr float kNearUpperTail<float>[10] = {0x1.000000p+1f, -0x1.18845ep+2f, 0x1.4ef93ep+2f, -0x1.98dae4p+1f,
+                                                    0x1.3e4efep-2f, 0x1.495392p-1f,  0x1.61e504p-4f, -0x1.24a540p-1f,
+                                                    0x1.59cb66p-2f, -0x1.0756f2p-4f};
+
 template <class T>
 inline constexpr T kMillsExcess[30] = {
     0x1.ce0b1e5a9c1bdp+0,   -0x1.2ea4f44735940p+0,  0x1.9b9a89c505d90p-2,   0x1.148dadc5282f8p-4,   -0x1.1b157133423a8p-3,
@@ -105,6 +118,15 @@ SOFTMAP_HD V ndtr(V x) {
   const auto q = b.m * mills_quotient<kUpperTail<T>>(z);
   const V tail = scale2(q.high + q.low, b.e);
   return select(x > V(T(0)), V(T(1)) - tail, tail);
+}
+
+// 1 - Phi(z) for z >= 0, where rounding of z itself counts for more than the terms that decide the last bits of ndtr.
+// lifted_exp(x) is exp(x) / unit, with a power of two so small that the far tail is a normal number. Exact at 0.
+template <class V, class Exp, class T>
+SOFTMAP_HD V quick_upper_tail(V z, Exp&& lifted_exp, T unit) {
+  const V x = min(V(kTailEnd<T>), z), w = V(unit) / (x + V(T(4))), t = V(T(1) / unit) * x * w;
+  const V p = lifted_exp(V(T(-0.5)) * x * x) * (w * polynomial<kNearUpperTail<T>>(t));
+  return select(z == V(T(0)), V(T(0.5)), p);
 }
 
 // The arguments of the logarithm in both tails, for z >= 0.

@@ -213,7 +213,7 @@ void preference(LinkKind link, const PreferenceIn<T>& in, Span<T> out, const Exe
 
 template <class T>
 void preference_matrix(LinkKind link, const PreferenceMatrixIn<T>& in, T* out, const Exec& exec) {
-  if (in.first_advantage == T(0) && sizeof(T) > 4) return symmetric_matrix(link, in, out, exec);  // float is as quick in rows
+  if (in.first_advantage == T(0)) return symmetric_matrix(link, in, out, exec);
   const Index n = in.n, n_rows = in.n_problems * n;
   with_link(link, [&](auto f) {
     parallel_for(exec, n_rows, rows_per_chunk(n), n_rows * n, [&](Index first, Index last, int) {

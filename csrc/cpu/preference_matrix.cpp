@@ -1,6 +1,6 @@
 #include "core/link.h"
+#include "cpu/lanes_exp.h"
 #include "cpu/lanes_half.h"
-#include "cpu/pack.h"
 #include "cpu/parallel.h"
 #include "cpu/standardised.h"
 #include "cpu/transpose.h"
@@ -9,9 +9,11 @@
 namespace softmap::cpu {
 namespace {
 
-constexpr Index kBlock = 64;         // rows and columns of a block, whose rows and mirrored rows stay in cache
-constexpr Index kChunk = 1 << 13;    // elements
-constexpr Index kStream = 32 << 20;  // bytes of a result that no cache holds
+constexpr Index kSideBytes = 256;     // bytes of a row of a block, of which two stay in the first cache
+constexpr Index kLongSide = 128;      // numbers of a row of a block, where the ends of rows cost more
+constexpr Index kChunk = 1 << 13;     // elements
+constexpr Index kStream = 32 << 20;   // bytes of a result that no cache holds
+constexpr std::uintptr_t kLine = 64;  // bytes that memory takes at once
 
 // x as it comes back from memory in S.
 template <class S, class L>
@@ -25,90 +27,168 @@ L rounded(L x) {
   }
 }
 
-// The matrix of one problem without a first advantage, in squares of as many rows as a register has lanes. A pair of items is
-// computed once: the smaller of its two probabilities, as stored; the other is 1 minus it.
+// exp(x) / kUnit for x from -800 (-120 in float) to 0.
+template <class T>
+struct LiftedExp {
+  static constexpr T kUnit = 0x1p-500;
+  ScaledExp<T> exp{-500};
+  Lanes<T> operator()(Lanes<T> x) const { return exp(x); }
+};
+template <>
+struct LiftedExp<float> {
+  static constexpr float kUnit = 0x1p-64f;
+  Lanes<float> operator()(Lanes<float> x) const {
+    const auto p = core::exp_pair(x);
+    return scale2(p.m, p.e + Lanes<float>(64));
+  }
+};
+
+// The smaller one of F(d) and F(-d), where d is the difference of two scores. What is computed once an item is its mark; where
+// that cannot be, quick() is NaN and direct() takes its place.
+template <class Link, class T>
+struct Smaller;
+
+template <class T>
+struct Smaller<core::Logit, T> {
+  static constexpr bool kMarked = true;
+  using L = Lanes<T>;
+  static L mark(L s) { return select(abs(s) <= L(core::Logit::kMarkReach<T>), core::exp(s), L(core::kNaN<T>)); }
+  L quick(L my_mark, L their_mark, L) const { return core::Logit::smaller_between(my_mark, their_mark); }
+  static L direct(L d) { return core::Logit::probability(-abs(d)); }
+};
+
+template <class T>
+struct Smaller<core::Probit, T> {
+  static constexpr bool kMarked = false;
+  using L = Lanes<T>;
+  LiftedExp<T> exp;
+  L quick(L, L, L d) const { return core::quick_upper_tail(abs(d), exp, LiftedExp<T>::kUnit); }
+};
+
+// Copies n numbers; `streams`: past the caches, to where they will not be read soon.
+template <class S>
+void copy(const S* from, S* to, Index n, bool streams) {
+  Index k = 0;
+  const auto copy_to = [&](Index end) {
+    if (end > k) memcpy(to + k, from + k, sizeof(S) * static_cast<std::size_t>(end - k));
+    k = end;
+  };
+  if constexpr (sizeof(S) >= 4) {
+    using L = Lanes<S>;
+    const Index head = Index(-reinterpret_cast<std::uintptr_t>(to) % kLine / sizeof(S));
+    if (streams) {
+      copy_to(head < n ? head : n);
+      for (; k + L::size <= n; k += L::size) stream(L::load(from + k), to + k);
+    }
+    for (; k + L::size <= n; k += L::size) L::load(from + k).store(to + k);
+  }
+  copy_to(n);
+}
+
+// The matrix of one problem without a first advantage. A pair of items is computed once: the smaller of its two probabilities,
+// as stored; the other is 1 minus it. Squares of as many rows as a register has lanes fill a block and its mirror image, which
+// stay in cache until their rows are copied to the result.
 template <class Link, class T, class S>
 struct Matrix {
   using L = Lanes<T>;
-  static constexpr int kSide = L::size, kGroup = kSide < 4 ? kSide : 4;
-  const T *scores, *variance;
-  Index n;
-  S* out;
+  static constexpr int kSide = L::size;
+  const T *scores, *marks, *variance;
+  Index n, side;  // side: rows and columns of a block
+  S *out, *room;  // room: for a block and its mirror image
   bool streams;
+  Smaller<Link, T> smaller{};
 
-  int clipped(Index i) const { return static_cast<int>(n - i < kSide ? n - i : kSide); }
-
-  template <bool kWhole>
-  void write(L x, Index i, Index j, int count) const {
-    S* const to = out + i * n + j;
-    if constexpr (!kWhole) return store(x, to, count);
-    if constexpr (sizeof(S) >= 4) {
-      if (streams) return stream(x, to);
-    }
-    store(x, to);
-  }
-
-  void square(Index i, Index j) const {
-    const int rows = clipped(i), columns = clipped(j);
-    rows == kSide&& columns == kSide ? fill_square<true>(i, j, kSide, kSide) : fill_square<false>(i, j, rows, columns);
-  }
-
-  template <bool kWhole>
-  [[gnu::flatten]] void fill_square(Index i, Index j, int rows, int columns) const {
-    using P = Pack<L, kGroup>;
-    const L theirs = kWhole ? L::load(scores + j) : L::load(scores + j, columns, T(0)), one(T(1)), zero(T(0));
-    const L their_variance = variance ? L::load(variance + j, columns, T(1)) : one;
+  // The square of the rows from i and the columns from j, `to` and its mirror image to `mirror`. Beyond n there is something.
+  template <bool kVariance, bool kDirect = false>
+  [[gnu::flatten]] void square(Index i, Index j, S* to, S* mirror) const {
+    const int columns = static_cast<int>(n - j < kSide ? n - j : kSide), rows = static_cast<int>(n - i < kSide ? n - i : kSide);
+    const auto read = [&](const T* p) { return columns == kSide ? L::load(p + j) : L::load(p + j, columns, T(1)); };
+    const L theirs = read(scores), one(T(1)), their_mark = read(marks), their_variance = kVariance ? read(variance) : one;
+    auto found = one == one;
     L mirrored[kSide];
 #pragma GCC unroll 16
-    for (int a = 0; a < kSide; a += kGroup) {
-      P d;
-#pragma GCC unroll 16
-      for (int g = 0; g < kGroup; ++g) {
-        const Index row = kWhole || i + a + g < n ? i + a + g : n - 1;
-        d.v[g] = L(scores[row]) - theirs;
-        if (variance) d.v[g] = standardised(d.v[g], L(variance[row]), their_variance);
+    for (int a = 0; a < kSide; ++a) {
+      const Index row = a < rows ? i + a : i;
+      const L mine(scores[row]), difference = mine - theirs;
+      const L d = kVariance ? standardised(difference, L(variance[row]), their_variance) : difference;
+      L p = smaller.quick(L(marks[row]), their_mark, d);
+      if constexpr (Smaller<Link, T>::kMarked) {
+        found = found & (p == p);
+        if constexpr (kDirect) p = select(p == p, p, smaller.direct(d));
       }
-      const P smaller = Link::probability(-abs(d));
-#pragma GCC unroll 16
-      for (int g = 0; g < kGroup; ++g) {
-        const L small = rounded<S>(smaller.v[g]), other = one - small;
-        if (kWhole || a + g < rows) write<kWhole>(select(d.v[g] > zero, other, small), i + a + g, j, columns);
-        mirrored[a + g] = select(d.v[g] < zero, other, small);
-      }
+      const L small = rounded<S>(p), other = one - small;
+      const auto ahead = theirs < mine;
+      store(select(ahead, other, small), to + a * side);
+      mirrored[a] = select(ahead, small, other);
+    }
+    if constexpr (Smaller<Link, T>::kMarked && !kDirect) {
+      if (!all(found)) return direct_square(i, j, to, mirror);
     }
     if (i == j) return;
     transpose(mirrored);
 #pragma GCC unroll 16
-    for (int c = 0; c < kSide; ++c) {
-      if (kWhole || c < columns) write<kWhole>(mirrored[c], j + c, i, rows);
-    }
+    for (int c = 0; c < kSide; ++c) store(mirrored[c], mirror + c * side);
+  }
+  [[gnu::noinline]] void direct_square(Index i, Index j, S* to, S* mirror) const { square<false, true>(i, j, to, mirror); }
+
+  void copy_block(const S* from, Index i, Index j) const {
+    const Index rows = n - i < side ? n - i : side, columns = n - j < side ? n - j : side;
+    for (Index r = 0; r < rows; ++r) copy(from + r * side, out + (i + r) * n + j, columns, streams);
   }
 
-  // Rows from `first` on, as far as a block, and their mirror images.
-  void block_row(Index first) const {
-    const Index last = first + kBlock < n ? first + kBlock : n;
-    for (Index j_block = first; j_block < n; j_block += kBlock) {
-      const Index j_last = j_block + kBlock < n ? j_block + kBlock : n;
-      for (Index i = first; i < last; i += kSide) {
-        for (Index j = j_block == first ? i : j_block; j < j_last; j += kSide) square(i, j);
+  // Rows from i_block on, as far as a block, and their mirror images.
+  void block_row(Index i_block) const {
+    for (Index j_block = i_block; j_block < n; j_block += side) {
+      S* const mirror = j_block == i_block ? room : room + side * side;
+      for (Index i = i_block; i < n && i < i_block + side; i += kSide) {
+        for (Index j = j_block == i_block ? i : j_block; j < n && j < j_block + side; j += kSide) {
+          S* const to = room + (i - i_block) * side + (j - j_block);
+          S* const mirror_to = mirror + (j - j_block) * side + (i - i_block);
+          if (!Smaller<Link, T>::kMarked && variance) {
+            square<!Smaller<Link, T>::kMarked>(i, j, to, mirror_to);
+          } else {
+            square<false>(i, j, to, mirror_to);
+          }
+        }
       }
+      copy_block(room, i_block, j_block);
+      if (j_block != i_block) copy_block(mirror, j_block, i_block);
     }
   }
 };
 
+// The marks of all scores.
+template <class Link, class T>
+void mark_scores(const T* scores, Index n, T* marks, const Exec& exec) {
+  using L = Lanes<T>;
+  parallel_for(exec, n, kChunk, n, [&](Index first, Index last, int) {
+    for (Index k = first; k < last; k += L::size) {
+      const int count = static_cast<int>(last - k < L::size ? last - k : L::size);
+      Smaller<Link, T>::mark(L::load(scores + k, count, T(0))).store(marks + k, count);
+    }
+  });
+}
+
+// A result that no cache holds is written past the caches, in longer pieces where they begin within lines.
 template <class Link, class T, class S>
 void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
-  const Index n = in.n, n_blocks = (n + kBlock - 1) / kBlock, size = in.n_problems * n * n;
-  const Index per_block = n * (n < kBlock ? n : kBlock), chunk = kChunk / (per_block + 1) + 1;
-  constexpr std::uintptr_t kLine = 64;
-  const bool aligned = reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && n * Index(sizeof(S)) % Index(kLine) == 0;
-  const bool streams = aligned && sizeof(S) >= 4 && size * Index(sizeof(S)) > kStream;
-  parallel_for(exec, in.n_problems * n_blocks, chunk, size, [&](Index first, Index last, int) {
+  const Index n = in.n, size = in.n_problems * n * n, n_scores = in.n_problems * n, number = Index(sizeof(S));
+  const bool streams = number >= 4 && size * number > kStream,
+             whole = reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && n * number % Index(kLine) == 0;
+  const Index side = streams && !whole ? kLongSide : kSideBytes / number;
+  const Index n_blocks = (n + side - 1) / side, n_units = in.n_problems * n_blocks;
+  const Index chunk = kChunk / (n * (n < side ? n : side) + 1) + 1;
+  const Scratch<T> own_marks(1, Smaller<Link, T>::kMarked ? n_scores : 0);
+  if constexpr (Smaller<Link, T>::kMarked) mark_scores<Link>(in.scores, n_scores, own_marks[0], exec);
+  const T* const marks = Smaller<Link, T>::kMarked ? own_marks[0] : in.scores;
+  const Scratch<S> rooms(slots_for(exec, n_units, chunk, size), 2 * side * side);
+  parallel_for(exec, n_units, chunk, size, [&](Index first, Index last, int slot) {
     for (Index k = first; k < last; ++k) {
-      const Index problem = k / n_blocks, start = problem * n;
+      const Index start = k / n_blocks * n;
       const T* const variance = in.variance ? in.variance + start : nullptr;
-      const Matrix<Link, T, S> m{in.scores + start, variance, n, out + start * n, streams};
-      m.block_row(k % n_blocks * kBlock);
+      S* const to = out + start * n;
+      const Matrix<Link, T, S> m{in.scores + start, marks + start, variance, n, side, to, rooms[slot], streams};
+      m.block_row(k % n_blocks * side);
     }
     if (streams) stream_fence();
   });

@@ -205,9 +205,9 @@ def preference_matrix(
     if place is not None and place.dtype.itemsize == 2 and advantage == 0.0:
         kind = place.dtype
         s, *variances = (x.astype(np.float32, copy=False) for x in (s, *variances))
-    result = _place(place, shape, kind, [s, *variances])
+    direct = None if place is None else _place(place, shape, kind, [s, *variances])
     v = variances[0] if variances else None
-    backend_of(s).preference_matrix(s, link, v, advantage, result, n_threads)
+    result = backend_of(s).preference_matrix(s, link, v, advantage, direct, n_threads)
     if place is None:
         return library.from_numpy(result, scores)
     if result is not place:

@@ -50,6 +50,7 @@ __global__ void all_of_core(const T* in, T* out) {
   const auto sum = add(add(empty_sum<T>(), pair.m, pair.low, pair.e), ExpSum<T>{x, y, n});
   to.put(sum.m, sum.low, sum.e, exp(x), expm1(x), log(x), log(x, y, n), log1p(x), sigmoid(x), log_sigmoid(x), softplus(x));
   const auto both = log_ndtr_both(x);
+  to.put(quick_upper_tail(abs(x), [](T z) { return exp(z); }, T(1)), Logit::smaller_between(x, y));
   to.put(ndtr(x), log_ndtr(x), both.left, both.right, inverse_mills(x), inverse_mills_curvature(x));
   link_functions<Logit>(to, x), link_functions<Probit>(to, x);
   tie_functions<Davidson>(to, x, y), tie_functions<RaoKupper>(to, x, y), tie_functions<NormalThreshold>(to, x, y);

@@ -119,6 +119,10 @@ FUNCTIONS = {
     "mills_curvature": (probit_curvature, {"float32": 3, "float64": 3}),
 }
 
+# preference_matrix: ULP of the smaller probability of a pair, beside abs(d F'(d) / F(d)) for the
+# difference d, which is rounded.
+MATRIX = {"logit": 2, "probit": 4}
+
 # Those of ordinary fits: reference, range, and their error in units of 2^-53 max(1, |x|).
 QUICK_SLOPES = {
     "logit_slope": (lambda x: sigmoid(-x), 80, 16),
@@ -130,6 +134,15 @@ def exact(function, x):
     """The exact values of a function of FUNCTIONS or QUICK_SLOPES at the finite numbers in x."""
     with mp.workdps(DIGITS):
         return [_reference(function, float(v)) for v in x]
+
+
+def matrix_reference(link, d):
+    """F(-abs(d)) and abs(d F'(d) / F(d)) there, for each of the numbers in d."""
+    x = [-abs(float(v)) for v in np.ravel(d)]
+    slope = CASES[f"slope {link}"].definition
+    return exact(CASES[f"preference {link}"].definition, x), [
+        float(-v * e) for v, e in zip(x, exact(slope, x), strict=True)
+    ]
 
 
 def _powers_of_two(dtype):
