@@ -18,8 +18,7 @@ DRY_RUN = os.environ.get("SOFTMAP_GPU_DRY_RUN") == "1"
 if not (DRY_RUN or torch.cuda.is_available()):
     pytest.skip("there is no GPU", allow_module_level=True)
 DEVICE = "cpu" if DRY_RUN else "cuda"
-ROUNDS, ROUND_SECONDS = (2, 1e-5) if DRY_RUN else (15, 2e-3)
-GUESS = 3e12  # bytes a second, to choose how many calls a graph has
+ROUNDS, ROUND_SECONDS, MOST_CALLS = (2, 1e-5, 2) if DRY_RUN else (15, 2e-3, 400)
 
 
 def gpu_name():
@@ -37,13 +36,13 @@ def make_sets(make, n_bytes):
 
 
 class Replay:
-    """`n` calls, one set after the other, as one graph; eagerly where a graph cannot be had."""
+    """Calls for some milliseconds, one set after the other, as one graph; or eagerly."""
 
-    def __init__(self, function, sets, n, eager):
-        self.function, self.sets, self.n = function, sets, n
-        self.graph = None
-        for s in sets[:2]:
-            function(*s)  # what is compiled or loaded at first is, now
+    def __init__(self, function, sets, eager):
+        self.function, self.sets, self.graph = function, sets, None
+        self.n = 2
+        self.seconds()  # what is compiled or loaded at first is, now
+        self.n = max(2, min(MOST_CALLS, int(ROUND_SECONDS / self.seconds())))
         if not (eager or DRY_RUN):
             torch.cuda.synchronize()
             self.graph = torch.cuda.CUDAGraph()
@@ -69,16 +68,15 @@ class Replay:
         return before.elapsed_time(after) * 1e-3 / self.n
 
 
-def compare(candidates, sets, n_bytes, *, eager=()):
+def compare(candidates, sets, *, eager=()):
     """Seconds of each candidate by name, a list with one median-worthy number a round.
 
     A candidate that fails is left out, with a line that says why; `softmap` may not fail.
     """
-    n = max(len(sets), min(400, int(ROUND_SECONDS * GUESS / n_bytes)))
     replays = {}
     for name, function in candidates.items():
         try:
-            replays[name] = Replay(function, sets, n, name in eager)
+            replays[name] = Replay(function, sets, name in eager)
         except Exception as error:
             if name.startswith("softmap"):
                 raise
@@ -98,9 +96,8 @@ def ceilings():
     size = (1 << 22) if DRY_RUN else (1 << 31)
     a, b = (torch.empty(size, dtype=torch.uint8, device=DEVICE) for _ in range(2))
     a.random_()
-    times = compare(
-        {"copy": lambda a, b: b.copy_(a), "fill": lambda a, b: b.fill_(7)}, [(a, b)], 2 * size
-    )
+    calls = {"copy": lambda a, b: b.copy_(a), "fill": lambda a, b: b.fill_(7)}
+    times = compare(calls, [(a, b)])
     medians = {name: statistics.median(t) for name, t in times.items()}
     return {"copy": 2 * size / medians["copy"], "fill": size / medians["fill"]}
 
@@ -108,11 +105,10 @@ def ceilings():
 def report(benchmark, group, times, n_bytes, **more):
     """Hand device times to pytest-benchmark, whose own clock is one of the host."""
     medians = {name: statistics.median(t) for name, t in times.items()}
+    benchmark.group, benchmark._mode = group, "device times"
     stats = benchmark._make_stats(1)
     for t in times["softmap"]:
         stats.update(t)
-    benchmark._mode = "device times"
-    benchmark.group = group
     benchmark.extra_info.update(
         who="softmap", gpu=gpu_name(), bytes=n_bytes, medians=medians, ceilings=ceilings(), **more
     )

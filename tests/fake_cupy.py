@@ -190,6 +190,7 @@ def make_module():
         Device=Device,
         get_current_stream=lambda id=None: streams[Device.current if id is None else id],
         is_available=lambda: True,
+        set_allocator=lambda allocator: None,
     )
     cupy.asarray = lambda a: a if isinstance(a, ndarray) else _made(np.asarray(a))
     cupy.ascontiguousarray = lambda a: _made(a.get())

@@ -6,10 +6,13 @@ are those of the emulator where it is built, and those of the CPU.
 
 import dataclasses
 import importlib
+import importlib.util
+import re
 import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -122,6 +125,9 @@ CALLS = {
     "score_against_anchors": lambda put: softmap.score_against_anchors(
         put(ROWS[:, :3] / 2), ANCHORS, rescale=(0, 100), standard_errors=True
     ),
+    "score_against_anchors, anchors there": lambda put: softmap.score_against_anchors(
+        put(ROWS[:, :3] / 2), put(ANCHORS)
+    ),
     "score_against_anchors, fixed": lambda put: softmap.score_against_anchors(
         put(ROWS[:, :3] / 2), put(ANCHORS), anchors_fixed=True, link="probit"
     ),
@@ -202,6 +208,16 @@ def test_gpu_as_a_backend_of_the_suite(kernels, cupy, monkeypatch, case):
         np.testing.assert_allclose(result[name], want, rtol=rtol, atol=rtol, err_msg=str(name))
 
 
+def test_script_for_the_sanitizers(kernels, cupy, monkeypatch, capsys):
+    path = Path(__file__).parent / "gpu" / "sanitize.py"
+    spec = importlib.util.spec_from_file_location("sanitize", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "WIDTHS", (1, 5, 33, 1000))
+    script.main()
+    assert re.match(r"\d+ calls agree with the CPU; 0 without", capsys.readouterr().out)
+
+
 # Memory
 
 
@@ -224,6 +240,19 @@ def test_device_array_has_no_elements(cupy):
     np.testing.assert_array_equal(np.moveaxis(a, 0, 1).unwrap().get(), np.moveaxis(X, 0, 1))
     np.testing.assert_array_equal(a.reshape(-1, 5).unwrap().get(), X.reshape(-1, 5))
     assert a.unwrap() is a.view().unwrap()
+
+
+def test_equal_numbers_are_not_copied_from_the_host(cupy):
+    """Such a copy fails while a graph is captured."""
+    cupy.asarray = None
+    adapter = _device.CuPy(0)
+    for a in (np.array(2.5), np.full((2, 3), 7), np.full(64, np.float32(0.5))):
+        made = adapter.put(a).unwrap().get()
+        assert made.dtype == a.dtype
+        np.testing.assert_array_equal(made, a)
+    for a in (np.arange(3), np.full(65, 1.0), np.array([np.nan, np.nan])):
+        with pytest.raises(TypeError, match="not callable"):
+            adapter.put(a)
 
 
 def test_views_are_read_without_a_copy(kernels, cupy):
@@ -364,8 +393,12 @@ def test_values_are_not_looked_at(kernels, cupy):
     with pytest.raises(ValueError, match="softmax: temperature = 0, it must be finite and above"):
         softmap.softmax(cupy.asarray(X), temperature=0)
     bad = np.where(np.eye(3, k=1) > 0, -1.0, ANCHORS)
-    with pytest.raises(ValueError, match=r"anchors\[0, 1\] = -1.0, weights must be finite"):
-        softmap.score_against_anchors(cupy.asarray(ROWS[:, :3]), cupy.asarray(bad))
+    preferences = cupy.asarray(ROWS[:, :3] / 2)
+    r = softmap.score_against_anchors(preferences, cupy.asarray(bad))
+    assert r.status.get().tolist() == [softmap.Status.BAD_INPUT] * 3
+    for anchors, fixed in ((bad, False), (cupy.asarray(bad), True)):  # read on the host
+        with pytest.raises(ValueError, match=r"anchors\[0, 1\] = -1.0, weights must be finite"):
+            softmap.score_against_anchors(preferences, anchors, anchors_fixed=fixed)
 
 
 def test_without_the_cuda_module(cupy, monkeypatch):

@@ -37,7 +37,7 @@ def test_preference_matrix(benchmark, n_problems, n, dtype, link):
     }
     s, out = sets[0][0][:1, :64], sets[0][1].new_empty((1, min(n, 64), min(n, 64)))
     torch.testing.assert_close(candidates["softmap"](s, out), rival(s, out), rtol=1e-4, atol=1e-6)
-    times = compare(candidates, sets, n_bytes)
+    times = compare(candidates, sets)
     group = f"preference_matrix {link} {dtype} {n_problems} x {n}"
     target = 0.9 if dtype == "float32" and n_problems == 1 else None
     report(benchmark, group, times, n_bytes, limit="fill", target=target)
@@ -53,7 +53,7 @@ def test_preference(benchmark, link):
     }
     want = candidates["torch"](*sets[0])
     torch.testing.assert_close(candidates["softmap"](*sets[0]), want, rtol=1e-4, atol=1e-6)
-    report(benchmark, f"preference {link} {n}", compare(candidates, sets, 12 * n), 12 * n)
+    report(benchmark, f"preference {link} {n}", compare(candidates, sets), 12 * n)
 
 
 @pytest.mark.parametrize("link", F)
@@ -83,5 +83,5 @@ def test_log_likelihood_with_gradient(benchmark, n_problems, n, link):
     want, _ = rival(*sets[0])
     torch.testing.assert_close(candidates["softmap"](*sets[0]).value, want, rtol=1e-3, atol=1e-3)
     group = f"log_likelihood, gradient {link} {n_problems} x {n}"
-    times = compare(candidates, sets, n_bytes, eager=("torch",))
+    times = compare(candidates, sets, eager=("torch",))
     report(benchmark, group, times, n_bytes)

@@ -10,7 +10,7 @@ void bind_device(py::module_& m) {
   m.attr("emulated") = false;
 #endif
   m.def("device_count", &cuda::device_count);
-  m.def("preload", &cuda::preload, py::arg("device"));
+  m.def("preload", &cuda::preload, py::arg("device") = -1);
 }
 
 }  // namespace softmap::bindings

@@ -8,6 +8,7 @@ int device_count() {
 }
 
 void preload(int device) {
+  if (device < 0) check(cudaGetDevice(&device), "preload");
   const OnDevice guard(device);
   for (const void* kernel : kernels()) {
     cudaFuncAttributes attributes;

@@ -15,5 +15,5 @@ struct Exec {
 };
 
 int device_count();        // 0 without a driver
-void preload(int device);  // loads all kernels, so that none is loaded while a graph is captured
+void preload(int device);  // -1: the current one. Loads all kernels, so that none is loaded while a graph is captured
 }  // namespace softmap::cuda

@@ -100,8 +100,11 @@ class Adapter:
         return self.wrap(self.empty(shape, dtype), dtype)
 
     def put(self, a: Array) -> DeviceArray:
-        """A copy of a NumPy array; of one number without a copy from the host."""
-        made = self.full(a.shape, a.item(), a.dtype) if a.size == 1 else self.from_host(a)
+        """A copy of a NumPy array. Where a few numbers are all the same, none is copied from the
+        host, so that it works while a graph is captured.
+        """
+        alike = 0 < a.size <= 64 and bool((a == a.flat[0]).all())
+        made = self.full(a.shape, a.flat[0].item(), a.dtype) if alike else self.from_host(a)
         return self.wrap(made, a.dtype)
 
     def look(self, x: Any) -> tuple[int, Shape, np.dtype[Any]]:

@@ -21,7 +21,7 @@ from softmap._check import (
     on_one_device,
     raise_shape,
 )
-from softmap._device import by_library
+from softmap._device import DeviceArray, by_library
 from softmap.outcomes import (
     LINK_OF,
     TIES,
@@ -438,7 +438,9 @@ def score_against_anchors(
         given = {"preferences": preferences, "anchors": anchors}
         return lazily(name, score, given, {"preferences": 1, "anchors": 2})  # type: ignore[no-any-return]
     rows = as_float_array(name, "preferences", preferences)
-    table = on_host(as_float_array(name, "anchors", anchors)).astype(np.float64)
+    table = contiguous(as_float_array(name, "anchors", anchors), np.float64)
+    if anchors_fixed:
+        table = on_host(table)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise_shape(name, "anchors", table.shape, "it must be square, (m, m)")
     m = table.shape[0]
@@ -448,11 +450,12 @@ def score_against_anchors(
         raise_shape(
             name, "preferences", rows.shape, f"its last axis must be {m}, as anchors has {m}"
         )
-    off_diagonal = ~np.eye(m, dtype=bool)
-    for i, j in np.argwhere(off_diagonal & ~((table >= 0) & np.isfinite(table)))[:1]:
-        raise ValueError(
-            f"{name}: anchors[{i}, {j}] = {table[i, j]}, weights must be finite and at least 0"
-        )
+    if not isinstance(table, DeviceArray):  # there it shows in the status
+        off_diagonal = ~np.eye(m, dtype=bool)
+        for i, j in np.argwhere(off_diagonal & ~((table >= 0) & np.isfinite(table)))[:1]:
+            raise ValueError(
+                f"{name}: anchors[{i}, {j}] = {table[i, j]}, weights must be finite and at least 0"
+            )
     sd = _positive_sd(name, prior_sd)
     check_choice(name, "link", link, LINKS)
     batch = rows.shape[:-1]

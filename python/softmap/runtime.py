@@ -113,8 +113,9 @@ def preload() -> None:
     """Import the compiled modules now that calls would import when they first need them.
 
     Before a server forks its workers, so that these share the modules' memory and the first call
-    of each is as fast as the next. No thread is started, no memory is taken for results and no
-    device is touched.
+    of each is as fast as the next. No thread is started and no memory is taken for results. Where
+    the CUDA backend sees a GPU, its kernels are loaded on the current device: after that, calls may
+    be captured in a CUDA graph. CUDA itself does not survive a fork; fork before, or spawn.
 
     Raises
     ------
@@ -129,7 +130,8 @@ def preload() -> None:
     True
     """
     _backend.cpu()
-    if cuda := _backend.cuda():
+    cuda = _backend.cuda()
+    if cuda is not None and cuda.device_count():
         cuda.preload()
 
 

@@ -190,7 +190,7 @@ CAPTURED = [
         "softmax", "log_softmax", "logsumexp", "row_statistics", "row_filter", "row_root",
         "logsumexp_partial", "preference", "preference_matrix", "outcome_matrices",
         "log_likelihood", "log_likelihood, ties", "level_scores", "fit_many",
-        "score_against_anchors",
+        "score_against_anchors, anchors there",
     )
 ]  # fmt: skip
 

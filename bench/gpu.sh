@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Build, test, sanitise and bench on this machine's GPU, in less than 9 minutes and in one command:
+#
+#   bench/gpu.sh              logs, bench.json and summary.txt in $OUT (default: gpu-results)
+#   bench/gpu.sh --dry-run    no GPU, no build: the benchmarks on the host, on tiny sizes, and the table of them
+#
+# Needs nvcc and Python with what CONTRIBUTING.md lists, CuPy, torch, Triton and pytest-benchmark; asks no network. Each step
+# has a limit of its own and a failed one does not stop the rest, but the build. Leaves the settings of the GPU alone.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+dry_run=0
+[ "${1:-}" = --dry-run ] && dry_run=1
+OUT=${OUT:-gpu-results}
+python=${PYTHON:-python3}
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+site=$work/site
+export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+: > "$OUT/summary.txt"
+failed=0
+
+# step NAME LIMIT COMMAND...: runs it, its output in $OUT/NAME.log, one line in the summary
+step() {
+  local name=$1 limit=$2 start=$SECONDS code=0
+  shift 2
+  timeout -k 5 "$limit" "$@" > "$OUT/$name.log" 2>&1 || code=$?
+  [ "$code" = 0 ] || failed=1
+  printf '%-10s code %-3s %4d s  %s\n' "$name" "$code" $((SECONDS - start)) \
+    "$(grep -E '^[0-9]+ (passed|failed|calls)| (passed|failed|error)|ERROR SUMMARY|RACECHECK SUMMARY|error:' "$OUT/$name.log" |
+      tail -1 | cut -c1-110)" | tee -a "$OUT/summary.txt"
+  return "$code"
+}
+left() { echo $(($1 - SECONDS > 10 ? $1 - SECONDS : 10)); } # seconds until the clock of this script is at $1
+
+if [ "$dry_run" = 1 ]; then
+  export SOFTMAP_GPU_DRY_RUN=1
+else
+  {
+    nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.used,temperature.gpu --format=csv
+    nvcc --version | tail -2
+    "$python" -VV
+    nproc
+  } > "$OUT/machine.txt" 2>&1
+  step build 170 "$python" -m pip install . --no-build-isolation --no-deps --no-index --no-cache-dir --upgrade --target "$site" \
+    -C cmake.define.SOFTMAP_CUDA=ON -C cmake.define.SOFTMAP_CUDA_ARCHITECTURES=90-real -C build-dir="$work/build" ||
+    { tail -30 "$OUT/build.log"; exit 1; }
+  export PYTHONPATH=$site
+  workers=$("$python" -c 'import importlib.util as u; print("-n 8" if u.find_spec("xdist") else "")')
+  # shellcheck disable=SC2086
+  step tests 120 "$python" -m pytest -q $workers -p no:cacheprovider tests -k "cuda or test_gpu" --maxfail 30
+  for tool in memcheck racecheck synccheck initcheck; do
+    step $tool 45 compute-sanitizer --tool $tool --kernel-name kns=softmap --error-exitcode 9 --print-limit 5 \
+      "$python" tests/gpu/sanitize.py
+  done
+fi
+
+step bench "$(left 525)" "$python" -m pytest -q -p no:cacheprovider --benchmark-json "$OUT/bench.json" bench/gpu
+"$python" bench/gpu_table.py "$OUT/bench.json" | tee "$OUT/table.txt"
+grep -h "left out" "$OUT/bench.log" | sort -u | head -5
+[ "$dry_run" = 1 ] || head -2 "$OUT/machine.txt" | tail -1
+cat "$OUT/summary.txt"
+echo "total $SECONDS s"
+exit "$failed"
