@@ -37,6 +37,21 @@ def test_row_root_is_a_root(backend, domain, dtype, function):
                 )
 
 
+def test_row_root_between_plateaus(backend):
+    """Newton's method goes to and fro for ever between the plateaus of the first row."""
+    row = [4.496074, -3.348444, -11.198498, 6.8551182, -3.2821088, 12.761335]
+    row += [-4.9999824, 6.749158, -3.6942892, 0.663087]
+    for k in (2.0, 2.5, 3.0):
+        t = softmap.row_root(row, "sigmoid_sum", k)
+        assert (1 / (1 + np.exp(-(np.array(row) + t)))).sum() == pytest.approx(k, rel=1e-13)
+    rows = np.random.default_rng(0).normal(0, 12, (20_000, 7))
+    for k in (1.5, 2.0, 5.0):
+        t = softmap.row_root(rows, "sigmoid_sum", k)
+        with np.errstate(over="ignore"):
+            total = (1 / (1 + np.exp(-(rows + t[:, None])))).sum(axis=1)
+        np.testing.assert_allclose(total, k, rtol=1e-12)
+
+
 @each_function
 def test_row_root_where_there_is_none(backend, function):
     x = np.tile([1.0, 0.0, 1.0, -2.0], (5, 1))

@@ -12,20 +12,22 @@ struct Value {
   double value, slope;
 };
 
-// The root of an increasing f, known to lie in [low, high], by Newton's method kept inside what is left of the bracket.
-// Relative to max(1, |root|) it is as near as the rounding of f allows.
+// The root of an increasing f, known to lie in [low, high], by Newton's method kept inside what is left of the bracket. A
+// step that is not half of the one before last gives way to a bisection: between two plateaus Newton's method may go to and
+// fro for ever. Relative to max(1, |root|) the root is as near as the rounding of f allows.
 template <class F>
 double increasing_root(const F& f, double low, double high, double u) {
-  double last_step = kInf<double>;
-  for (int k = 0; k < 200; ++k) {
+  double last_step = kInf<double>, before_last = kInf<double>;
+  for (int k = 0; k < 2500; ++k) {
     const Value v = f(u);
     if (v.value == 0) return u;
     (v.value < 0 ? low : high) = u;
     double next = u - v.value / v.slope;
-    if (!(next >= low && next <= high)) next = low + 0.5 * (high - low);
+    const bool slow = core::abs(next - u) > core::max(0.5 * before_last, 1e-9 * core::max(1.0, core::abs(next)));
+    if (slow || !(next >= low && next <= high)) next = low + 0.5 * (high - low);
     const double step = core::abs(next - u), scale = core::max(1.0, core::abs(next));
     if (step <= 0x1p-52 * scale || (step < 1e-9 * scale && step >= 0.5 * last_step)) return next;
-    last_step = step;
+    before_last = last_step, last_step = step;
     u = next;
   }
   return u;
