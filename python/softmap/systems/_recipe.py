@@ -20,13 +20,18 @@ from softmap._check import as_array, as_float_array, as_kernel_array, host_only,
 
 __all__ = [
     "Array",
+    "at",
     "broadcast",
     "float_rows",
     "floats",
     "integers",
     "raise_shape",
     "recipe",
+    "row_dot",
+    "row_sum",
     "rows",
+    "softplus",
+    "with_at",
 ]
 
 P = ParamSpec("P")
@@ -106,3 +111,41 @@ def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:
     except ValueError:
         shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
         raise ValueError(f"{function}: these shapes do not broadcast: {shapes}") from None
+
+
+# NumPy's loops along a last axis of a few elements take a call a row; einsum has none. It adds
+# up one by one, though, which long rows should not be.
+_SHORT = 64
+
+
+def row_sum(x: Array) -> Any:
+    """Sum over the last axis."""
+    return x.sum(axis=-1) if x.shape[-1] > _SHORT else np.einsum("...k->...", x)
+
+
+def row_dot(x: Array, y: Array) -> Any:
+    """Sum of the products over the last axis."""
+    return (x * y).sum(axis=-1) if x.shape[-1] > _SHORT else np.einsum("...k,...k->...", x, y)
+
+
+def at(x: Array, column: Array) -> Any:
+    """The entry of x in one column a row; NaN where it has no such column."""
+    n = x.shape[-1]
+    if n == 0:
+        return np.full(x.shape[:-1], np.nan, x.dtype)
+    found = np.take_along_axis(x, np.clip(column, 0, n - 1)[..., None], axis=-1)[..., 0]
+    return np.where((column >= 0) & (column < n), found, np.nan).astype(x.dtype, copy=False)
+
+
+def with_at(x: Array, column: Array, value: float) -> Array:
+    """A copy of x with `value` in one column a row."""
+    copy = x.copy()
+    if x.shape[-1] == 0:
+        return copy
+    np.put_along_axis(copy, np.clip(column, 0, x.shape[-1] - 1)[..., None], value, axis=-1)
+    return copy
+
+
+def softplus(x: Array) -> Any:
+    """log(1 + exp(x)), as logaddexp(0, x), which is not vectorised."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))

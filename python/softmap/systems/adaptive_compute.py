@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import float_rows, raise_shape, recipe, rows
+from softmap.systems._recipe import at, float_rows, raise_shape, recipe, rows
 
 __all__ = ["BestOf", "best_of_n", "keep", "score", "temperature"]
 
@@ -101,10 +101,14 @@ def best_of_n(scores: Any, *, threshold: float = np.inf) -> BestOf:
         raise_shape("adaptive_compute.best_of_n", "scores", scores.shape, "it needs an answer")
     n = scores.shape[-1]
     enough = scores >= threshold
-    drawn = np.where(enough.any(axis=-1), 1 + enough.argmax(axis=-1), n)
+    first = enough.argmax(axis=-1)
+    drawn = np.where(at(enough, first), 1 + first, n)
     seen = (np.arange(n) < drawn[..., None]) & ~np.isnan(scores)
-    best = seen & (scores == np.where(seen, scores, -np.inf).max(axis=-1, keepdims=True))
-    return BestOf(np.where(seen.any(axis=-1), best.argmax(axis=-1), -1), drawn)
+    values = np.where(seen, scores, -np.inf)
+    best = np.asarray(values.argmax(axis=-1))
+    if (none := np.asarray(at(values, best) == -np.inf)).any():  # NaN, or really -inf
+        best[none] = np.where(seen[none].any(axis=-1), seen[none].argmax(axis=-1), -1)
+    return BestOf(best, drawn)
 
 
 @recipe(scores=float_rows)
@@ -144,7 +148,8 @@ def keep(scores: Any, *, fraction: float) -> Any:
     if not scores.shape[-1]:
         raise_shape("adaptive_compute.keep", "scores", scores.shape, "it needs an answer")
     n = scores.shape[-1]
-    ordered = np.sort(np.where(np.isnan(scores), -np.inf, scores), axis=-1)
+    unknown = np.isnan(scores)
+    ordered = np.sort(np.where(unknown, -np.inf, scores) if unknown.any() else scores, axis=-1)
     return scores >= ordered[..., n - int(np.ceil(fraction * n)), None]
 
 

@@ -7,7 +7,15 @@ import numpy as np
 
 from softmap.softmax import softmax
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import broadcast, float_rows, integers, recipe, rows
+from softmap.systems._recipe import (
+    broadcast,
+    float_rows,
+    integers,
+    recipe,
+    row_dot,
+    rows,
+    with_at,
+)
 
 __all__ = ["Dynamics", "dynamics", "el2n"]
 
@@ -51,8 +59,8 @@ def el2n(logits: Any, target: Any) -> Any:
     column = _targets("data_diet.el2n", logits, target)
     log_p = row_statistics(logits, target=column).target_log_probability
     p = softmax(logits, -1)
-    others = np.where(np.arange(p.shape[-1]) == column[..., None], 0, p)
-    return np.sqrt(np.expm1(log_p) ** 2 + (others * others).sum(axis=-1))
+    others = with_at(p, column, 0.0)
+    return np.sqrt(np.expm1(log_p) ** 2 + row_dot(others, others))
 
 
 @dataclass(frozen=True)

@@ -151,16 +151,18 @@ def soft_labels(
     dtype = np.result_type(mos, std)
     m = 4 * (mos.astype(np.float64)[..., None] - low) / (high - low) + 1
     s = 4 * std.astype(np.float64)[..., None] / (high - low)
-    # alpha is even and smooth around m = 3, where it is 0 / 0.
-    near = np.where(abs(m - 3) < 1e-4, 3 + 1e-4, m)
-    q, q_near = _density(m, s, density), _density(near, s, density)
-    alpha = (near - 3) / (q_near * (LEVELS - 3)).sum(axis=-1, keepdims=True)
+    q = _density(m, s, density)
+    alpha = (m - 3) / (q @ (LEVELS - 3))[..., None]
+    close = abs(m - 3) < 1e-4  # alpha is even and smooth around m = 3, where it is 0 / 0
+    beside = _density(3 + 1e-4, s[close][:, None], density)
+    alpha[close] = 1e-4 / (beside @ (LEVELS - 3))
     p = np.maximum(alpha * q + (1 - alpha * q.sum(axis=-1, keepdims=True)) / 5, 0)
-    shift = abs((LEVELS * p).sum(axis=-1, keepdims=True) - m)
+    shift = abs((p @ LEVELS)[..., None] - m)
     good = (m >= 1) & (m <= 5) & (s >= 0)
-    fallback = good & ((s < min_std) | ~(shift <= max_shift))
-    p = np.where(fallback, np.maximum(1 - abs(m - LEVELS), 0), np.where(good, p, np.nan))
-    return SoftLabels(p.astype(dtype), fallback[..., 0])
+    fallback = (good & ((s < min_std) | ~(shift <= max_shift)))[..., 0]
+    p[fallback] = np.maximum(1 - abs(m[fallback] - LEVELS), 0)
+    p[~good[..., 0]] = np.nan
+    return SoftLabels(p.astype(dtype, copy=False), fallback)
 
 
 def _density(m: Any, s: Any, density: str) -> Any:

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import logsumexp
-from softmap.systems._recipe import broadcast, float_rows, floats, raise_shape, recipe
+from softmap.systems._recipe import (
+    broadcast,
+    float_rows,
+    floats,
+    raise_shape,
+    recipe,
+    row_dot,
+)
 
 __all__ = ["NormalGaps", "fidelity_loss", "kl_loss", "normal_gaps"]
 
@@ -94,7 +101,9 @@ def kl_loss(logits: Any, tokens: Any, labels: Any) -> Any:
         rule = f"its last axis must be {len(columns)}, the number of tokens"
         raise_shape("deqa_losses.kl_loss", "labels", labels.shape, rule)
     log_p = logits[..., columns] - logsumexp(logits, -1, keepdims=True)
-    return np.where(labels == 0, 0, labels * (np.log(labels) - log_p)).sum(axis=-1)
+    excess = np.log(labels) - log_p
+    excess[np.broadcast_to(labels == 0, excess.shape)] = 0
+    return row_dot(labels, excess)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,14 @@ import numpy as np
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
-from softmap.systems._recipe import broadcast, float_rows, integers, recipe
+from softmap.systems._recipe import (
+    broadcast,
+    float_rows,
+    integers,
+    recipe,
+    row_sum,
+    softplus,
+)
 
 __all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
 
@@ -73,9 +80,11 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     s, right = broadcast("dexml.decoupled_softmax", scores=scores, positives=positives != 0)
     s = s / np.asarray(temperature, dtype=s.dtype)
     negatives = logsumexp(np.where(right, -np.inf, s), -1, keepdims=True)
-    log_p = np.where(right, -np.logaddexp(0, negatives - s), np.nan)
-    total = np.where(right, log_p, 0).sum(axis=-1)
-    return Decoupled(log_p, -total / right.sum(axis=-1).astype(s.dtype))
+    log_p = np.zeros_like(s)
+    log_p[right] = -softplus((negatives - s)[right])
+    total = row_sum(log_p)
+    log_p[~right] = np.nan
+    return Decoupled(log_p, -total / row_sum(right.astype(s.dtype)))
 
 
 @dataclass(frozen=True)

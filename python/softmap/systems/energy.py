@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from softmap.softmax import logsumexp
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import floats, recipe, rows
+from softmap.systems._recipe import float_rows, floats, recipe, rows
 
 __all__ = ["abet", "energy", "msp"]
 
 
-@recipe(logits=rows, temperature=floats)
+@recipe(logits=float_rows, temperature=floats)
 def energy(logits: Any, *, temperature: Any = 1.0) -> Any:
     """Energy of a row of logits: -T log(sum(exp(z / T))).
 
@@ -45,11 +46,11 @@ def energy(logits: Any, *, temperature: Any = 1.0) -> Any:
     >>> np.exp(-energy.energy(np.log([[1.0, 3.0]]))).round(12)
     array([4.])
     """
-    lse = row_statistics(logits, temperature=temperature).logsumexp
+    lse = logsumexp(logits, -1, temperature=temperature)
     return -np.asarray(temperature, dtype=lse.dtype) * lse
 
 
-@recipe(cosines=rows, temperature=floats)
+@recipe(cosines=float_rows, temperature=floats)
 def abet(cosines: Any, temperature: Any) -> Any:
     """Energy without the factor in front, for a learned temperature: -log(sum(exp(cos / T))).
 
@@ -85,7 +86,7 @@ def abet(cosines: Any, temperature: Any) -> Any:
     >>> energy.abet([[0.5, 0.5], [0.5, 0.5]], [0.5, 0.25]) + np.log(2)
     array([-1., -2.])
     """
-    return -row_statistics(cosines, temperature=temperature).logsumexp
+    return -logsumexp(cosines, -1, temperature=temperature)
 
 
 @recipe(logits=rows)

@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import log_softmax, softmax
-from softmap.systems._recipe import broadcast, float_rows, integers, recipe
+from softmap.systems._recipe import (
+    at,
+    broadcast,
+    float_rows,
+    integers,
+    recipe,
+    row_dot,
+    with_at,
+)
 
 __all__ = ["loss"]
 
@@ -58,11 +66,10 @@ def loss(
     np.float64(2.0)
     """
     s, t, y = broadcast("nkd.loss", student=student, teacher=teacher, target=target[..., None])
-    own = y == np.arange(s.shape[-1])
-    first = np.where(own, softmax(t, -1) * log_softmax(s, -1), 0).sum(axis=-1)
-    masked_s, masked_t = (np.where(own, -np.inf, z) for z in (s, t))
-    u = softmax(masked_t, -1, temperature=temperature)
-    v = log_softmax(masked_s, -1, temperature=temperature)
-    second = np.where(u == 0, 0, u * v).sum(axis=-1)
-    result = -first - np.asarray(gamma * temperature**2, dtype=second.dtype) * second
-    return np.where(own.any(axis=-1), result, np.nan)
+    y = y[..., 0]
+    first = at(softmax(t, -1), y) * at(log_softmax(s, -1), y)
+    u = softmax(with_at(t, y, -np.inf), -1, temperature=temperature)
+    v = log_softmax(with_at(s, y, -np.inf), -1, temperature=temperature)
+    v[u == 0] = 0  # not 0 times -inf
+    second = row_dot(u, v)
+    return -first - np.asarray(gamma * temperature**2, dtype=second.dtype) * second

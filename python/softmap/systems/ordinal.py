@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 
 from softmap.pairwise import preference
-from softmap.systems._recipe import broadcast, float_rows, floats, integers, recipe
+from softmap.systems._recipe import (
+    broadcast,
+    float_rows,
+    floats,
+    integers,
+    recipe,
+    row_dot,
+    softplus,
+)
 
 __all__ = ["coral", "corn", "cross_entropy"]
 
@@ -46,8 +54,13 @@ def coral(logits: Any) -> Any:
            [ 0.5 , -0.25,  0.75]])
     """
     more = preference(logits, 0.0)
-    ends = np.ones_like(more[..., :1])
-    return np.concatenate([ends, more], axis=-1) - np.concatenate([more, 0 * ends], axis=-1)
+    n = more.shape[-1]
+    p = np.empty((*more.shape[:-1], n + 1), more.dtype)
+    p[..., 0] = preference(0.0, logits[..., 0]) if n else 1
+    for k in range(1, n):  # by columns: levels are few
+        np.subtract(more[..., k - 1], more[..., k], out=p[..., k])
+    p[..., n:] = more[..., n - 1 :] if n else 1
+    return p
 
 
 @recipe(logits=float_rows)
@@ -86,9 +99,13 @@ def corn(logits: Any) -> Any:
            [0.5  , 0.125, 0.375]])
     """
     more, less = preference(logits, 0.0), preference(0.0, logits)
-    ends = np.ones_like(more[..., :1])
-    reached = np.concatenate([ends, np.cumprod(more, axis=-1)], axis=-1)
-    return reached * np.concatenate([less, ends], axis=-1)
+    n = more.shape[-1]
+    p = np.empty((*more.shape[:-1], n + 1), more.dtype)
+    p[..., n] = 1  # to reach the level at hand
+    for k in range(n):
+        np.multiply(p[..., n], less[..., k], out=p[..., k])
+        p[..., n] *= more[..., k]
+    return p
 
 
 @recipe({"importance": 1}, logits=float_rows, target=integers, importance=floats)
@@ -131,6 +148,6 @@ def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     """
     n_logits = logits.shape[-1]
     z, level = broadcast("ordinal.cross_entropy", logits=logits, target=target[..., None])
-    z = np.where(level > np.arange(n_logits), z, -z)
-    loss = (np.asarray(importance, dtype=z.dtype) * np.logaddexp(0, -z)).sum(axis=-1)
+    z = np.where(level > np.arange(n_logits), -z, z)
+    loss = row_dot(softplus(z), np.broadcast_to(np.asarray(importance, z.dtype), n_logits))
     return np.where((level[..., 0] >= 0) & (level[..., 0] <= n_logits), loss, np.nan)

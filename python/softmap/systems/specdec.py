@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from softmap.systems._recipe import broadcast, float_rows, recipe
+from softmap.systems._recipe import at, broadcast, float_rows, recipe, row_sum
 
 __all__ = ["Acceptance", "acceptance", "draft_length"]
 
@@ -46,7 +46,8 @@ def draft_length(p_accept: Any, *, threshold: float = 0.7) -> Any:
     array([2, 3])
     """
     stop = 1 - np.cumprod(p_accept, axis=-1) > threshold
-    return np.where(stop.any(axis=-1), stop.argmax(axis=-1), stop.shape[-1])
+    first = stop.argmax(axis=-1)
+    return np.where(at(stop, first), first, stop.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ def acceptance(target: Any, draft: Any) -> Acceptance:
     """
     p, q = broadcast("specdec.acceptance", target=target, draft=draft)
     more = np.maximum(p - q, 0)
-    total = more.sum(axis=-1, keepdims=True)
-    ratio = np.where(p >= q, 1, p / q)
-    residual = np.where(total == 0, p, more / total)
-    return Acceptance(ratio, np.minimum(p, q).sum(axis=-1), residual)
+    total = np.asarray(row_sum(more))
+    ratio = np.minimum(p / q, 1)
+    none = q == 0
+    ratio[none] = np.where(p[none] >= 0, 1, np.nan)
+    residual = more / total[..., None]
+    residual[total == 0] = p[total == 0]
+    return Acceptance(ratio, row_sum(np.minimum(p, q)), residual)

@@ -7,7 +7,15 @@ import numpy as np
 
 from softmap.softmax import log_softmax, softmax
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import broadcast, float_rows, integers, raise_shape, recipe, rows
+from softmap.systems._recipe import (
+    broadcast,
+    float_rows,
+    integers,
+    raise_shape,
+    recipe,
+    row_dot,
+    rows,
+)
 
 __all__ = ["Answer", "TextStatistics", "answer", "cross_entropy_rate", "statistics"]
 
@@ -122,7 +130,9 @@ def cross_entropy_rate(logits_a: Any, logits_b: Any, *, mask: Any = None) -> Any
     """
     a, b = broadcast("text_tests.cross_entropy_rate", logits_a=logits_a, logits_b=logits_b)
     p = softmax(b, -1)
-    places = -np.where(p == 0, 0, p * log_softmax(a, -1)).sum(axis=-1)
+    log_p = log_softmax(a, -1)
+    log_p[p == 0] = 0  # adds nothing, also where it is -inf
+    places = -row_dot(p, log_p)
     return _mean(places, np.ones(places.shape) > 0 if mask is None else mask != 0)
 
 

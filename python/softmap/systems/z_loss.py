@@ -4,7 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from softmap.systems._recipe import broadcast, float_rows, integers, recipe
+from softmap.systems._recipe import (
+    at,
+    broadcast,
+    float_rows,
+    integers,
+    recipe,
+    row_dot,
+    row_sum,
+    softplus,
+)
 
 __all__ = ["loss"]
 
@@ -49,9 +58,7 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     np.float64(1.0)
     """
     o, column = broadcast("z_loss.loss", outputs=outputs, target=target[..., None])
-    centred = o - o.mean(axis=-1, keepdims=True)
-    own = np.where(column == np.arange(o.shape[-1]), centred, 0).sum(axis=-1)
-    z = own / np.sqrt((centred * centred).mean(axis=-1))
-    column = column[..., 0]
-    z = np.where((column >= 0) & (column < o.shape[-1]), z, np.nan)
-    return np.logaddexp(0, a * (b - z)) / np.asarray(a, dtype=z.dtype)
+    n = np.asarray(o.shape[-1], dtype=o.dtype)
+    centred = o - np.asarray(row_sum(o))[..., None] / n
+    z = at(centred, column[..., 0]) / np.sqrt(row_dot(centred, centred) / n)
+    return softplus(a * (b - z)) / np.asarray(a, dtype=z.dtype)
