@@ -1,6 +1,7 @@
 """The recipes of softmap.systems: each as a function of arrays, and the page that lists them."""
 
 import dataclasses
+import functools
 import importlib.util
 import inspect
 import io
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from softmap import _backend
 from systems_cases import CASES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -89,6 +91,27 @@ def check_library(name, make, kind):
 each_recipe_of_arrays = pytest.mark.parametrize(
     "name", [name for name in RECIPES if any(isinstance(a, np.ndarray) for a in CASES[name][0])]
 )
+
+
+@each_recipe_of_arrays
+def test_recipe_gives_the_same_on_every_backend(backend, name):
+    """Against the definitions: the tests of single recipes, likewise on every backend."""
+    arguments, options = CASES[name]
+    got = parts(RECIPES[name](*arguments, **options))
+    for result, (shape, dtype, values) in zip(got, expected_of(name), strict=True):
+        assert (np.shape(result), np.asarray(result).dtype) == (shape, dtype)
+        np.testing.assert_allclose(result, values, rtol=1e-9, atol=1e-9)
+
+
+@functools.cache
+def expected_of(name):
+    """Results of the plainest backend, in a module of its own: no fixture reaches it."""
+    arguments, options = CASES[name]
+    with pytest.MonkeyPatch.context() as patch:
+        plain = importlib.import_module("softmap._cpu_base")
+        patch.setattr(_backend, "cpu", lambda isa=None: plain)
+        found = parts(RECIPES[name](*arguments, **options))
+    return [(np.shape(x), np.asarray(x).dtype, x) for x in found]
 
 
 @each_recipe_of_arrays

@@ -29,8 +29,9 @@ def score(logits: Any, token: int) -> Any:
 
     Notes
     -----
-    Against "Yes" alone it is ``softmap.systems.ptrue.p_true(logits, no, yes)``. As known, not
-    checked against the paper's text.
+    Against "Yes" alone it is ``softmap.systems.ptrue.p_true(logits, no, yes)``. The abstract says
+    that one predefined token is generated for the probability that starting again would be better;
+    the wording of the question and the softmax were not checked against the paper's text.
 
     Checked against: the definition in 50 digits.
 
@@ -83,7 +84,8 @@ def best_of_n(scores: Any, *, threshold: float = np.inf) -> BestOf:
 
     Notes
     -----
-    As known, not checked against the paper's text.
+    The abstract has the best of n, stopping and pruning; the rules in detail were not checked
+    against the paper's text.
 
     Checked against: a plain loop.
 
@@ -129,7 +131,8 @@ def keep(scores: Any, *, fraction: float) -> Any:
 
     Notes
     -----
-    As known, not checked against the paper's text.
+    The abstract has the best of n, stopping and pruning; the rules in detail were not checked
+    against the paper's text.
 
     Checked against: a plain loop.
 
@@ -168,7 +171,8 @@ def temperature(n: int) -> float:
 
     Notes
     -----
-    As known, with little confidence; not checked against the paper's text.
+    From memory, with little confidence: that temperatures are annealed is in the abstract, the
+    formula was not checked against the paper's text.
 
     Checked against: the integers 1 to 1025.
 

@@ -35,7 +35,7 @@ def temperature(logits: Any, target: Any) -> Any:
 
     Notes
     -----
-    Each step reads all rows once. The authors' code (as known, not checked) takes 50 steps of
+    Each step reads all rows once. The authors' code (not checked) takes 50 steps of
     L-BFGS from 1.5.
 
     Checked against: the minimum in 30 digits.

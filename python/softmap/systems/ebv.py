@@ -33,7 +33,8 @@ def log_probabilities(features: Any, basis: Any, *, temperature: float) -> Any:
 
     Notes
     -----
-    As known, not checked against the paper's text.
+    Official code (EBV_ImageNet.py) normalises both and divides by 0.07. The paper's text was not
+    checked.
 
     Checked against: the definition in 50 digits.
 

@@ -47,7 +47,8 @@ def p_true(logits: Any, true: Any, false: Any) -> OptionProbability:
 
     Notes
     -----
-    Little mass says that the model would answer something else. As known, not checked against the
+    Little mass says that the model would answer something else. The abstract has the probability
+    that an answer is true; the prompt and the softmax over two tokens were not checked against the
     paper's text.
 
     Checked against: the definition in 50 digits.
@@ -85,7 +86,7 @@ def p_ik(logit: Any) -> Any:
 
     Notes
     -----
-    As known, not checked against the paper's text.
+    Not checked against the paper's text.
 
     Checked against: the logistic function in 50 digits.
 

@@ -33,8 +33,8 @@ def score(logits: Any, good: Any, poor: Any, *, temperature: float = 100.0) -> A
     -----
     The temperature does not change the order of images, but the linear correlation with opinions.
     Of a word of several tokens only the first one is scored. Q-Bench+ asks which of two images is
-    better in the same way. The groups of synonyms are as known, not checked against the paper's
-    text.
+    better in the same way. Official code (a3_assessment_all.py, and the README) was read; the
+    temperature and the groups of synonyms of the papers were not checked against their text.
 
     Checked against: the logistic function of the difference in 50 digits.
 

@@ -40,8 +40,8 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
 
     Notes
     -----
-    The standard deviation is that of the population. As known from secondary sources, not checked
-    against the paper's text.
+    The standard deviation is that of the population. From secondary sources, not checked against
+    the paper's text.
 
     Checked against: the definition in 50 digits.
 
