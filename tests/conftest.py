@@ -68,6 +68,12 @@ def backend(request, monkeypatch):
 
 
 @pytest.fixture
+def without_cuda(monkeypatch):
+    """As in an installation without the CUDA backend."""
+    monkeypatch.setattr(_backend, "cuda", lambda: None)
+
+
+@pytest.fixture
 def data_folder():
     """Folder with the larger data sets, named by the environment variable SOFTMAP_DATA."""
     folder = os.environ.get("SOFTMAP_DATA")

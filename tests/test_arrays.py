@@ -526,7 +526,7 @@ def test_mixed_libraries_are_refused(torch):
 # Devices
 
 
-def test_torch_on_a_device_is_left_to_torch(torch):
+def test_torch_on_a_device_is_left_to_torch(torch, without_cuda):
     x = torch.ones(3, 4, 5, device="meta")
     for axis in (None, -1, (0, 2), ()):
         assert softmap.softmax(x, axis).shape == x.shape
@@ -569,7 +569,7 @@ def test_functions_of_a_library_give_the_same(name):
                 np.testing.assert_allclose(library.back(got), want, rtol=1e-13, atol=1e-13)
 
 
-def test_cupy_is_left_to_cupyx(monkeypatch):
+def test_cupy_is_left_to_cupyx(monkeypatch, without_cuda):
     """With stand-ins: a module that records the call."""
 
     class Array:
@@ -610,7 +610,7 @@ def test_cupy_is_left_to_cupyx(monkeypatch):
     assert not softmap.supports(x, "level_scores")
 
 
-def test_cupy_array_without_cupyx_is_a_clear_error():
+def test_cupy_array_without_cupyx_is_a_clear_error(without_cuda):
     array = type("ndarray", (), {"__module__": "cupy", "shape": (2,), "ndim": 1})
     with pytest.raises(softmap.BackendMissingError, match="softmax: needs cupyx; pip install cupy"):
         softmap.softmax(array())

@@ -401,8 +401,7 @@ def test_values_are_not_looked_at(kernels, cupy):
             softmap.score_against_anchors(preferences, anchors, anchors_fixed=fixed)
 
 
-def test_without_the_cuda_module(cupy, monkeypatch):
-    monkeypatch.setattr(_backend, "cuda", lambda: None)
+def test_without_the_cuda_module(cupy, without_cuda):
     wins = cupy.asarray(WINS)
     text = "fit_many: wins is on cuda:0 and this installation has no CUDA backend; install a CUDA "
     text += "build or pass a host array, e.g. cupy.asnumpy(wins)"
@@ -524,6 +523,10 @@ def test_torch_views_halves_and_out(kernels, torch):
         out = torch.empty(view.T.shape, dtype=torch.float32).T
         assert softmap.softmax(view.float(), -1, out=out) is out
         torch.testing.assert_close(out, want, rtol=max(rtol, 1e-6), atol=0)
+    negative = torch.imag(torch.ones(3, dtype=torch.complex64).conj())
+    torch.testing.assert_close(softmap.softmax(negative), torch.softmax(negative, 0))
+    with pytest.raises(ValueError, match="out is read-only"):
+        softmap.softmax(torch.ones(3), out=negative)
     x = torch.randn(4, 5)
     version = x._version
     assert softmap.log_softmax(x, -1, out=x) is x

@@ -307,7 +307,7 @@ X = np.zeros((2, 3))
     ],
 )  # fmt: skip
 @each_function
-def test_function_errors(backend, name, options, error, text):
+def test_function_errors(backend, without_cuda, name, options, error, text):
     """On the fast path, on the one for lists, and on the generic one."""
     options = dict(options)
     given = [options.pop("x")] if "x" in options else [X, X.tolist(), X.astype("longdouble")]

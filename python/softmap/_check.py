@@ -185,6 +185,8 @@ def check_out(function: str, out: object, shape: tuple[int, ...]) -> Array:
         raise_shape(function, "out", a.shape, f"it must have shape {shape}")
     if not a.flags.writeable:
         raise ValueError(f"{function}: out is read-only")
+    if isinstance(a, DeviceArray):
+        return a
     if a is not out and a.size and not np.may_share_memory(a, _read(function, "out", out)):
         raise TypeError(f"{function}: out is a view that cannot be written to in place")
     return a

@@ -6,6 +6,7 @@ through the few functions of an adapter. No library is imported for its own arra
 """
 
 import ctypes
+import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -135,6 +136,17 @@ class Adapter:
         raise NotImplementedError
 
 
+@functools.cache
+def _of_torch(dtype: Any) -> np.dtype[Any]:
+    name = str(dtype).removeprefix("torch.")
+    return BFLOAT16 if name == "bfloat16" else np.dtype(name)
+
+
+@functools.cache
+def _to_torch(dtype: np.dtype[Any]) -> Any:
+    return getattr(sys.modules["torch"], "bfloat16" if dtype == BFLOAT16 else dtype.name)
+
+
 class Torch(Adapter):
     """Tensors of torch."""
 
@@ -145,28 +157,23 @@ class Torch(Adapter):
         self.where = device
 
     def look(self, x: Any) -> tuple[int, Shape, np.dtype[Any]]:
-        size = x.element_size()
-        name = str(x.dtype).removeprefix("torch.")
-        dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
-        return x.data_ptr(), tuple(size * n for n in x.stride()), dtype
+        dtype = _of_torch(x.dtype)
+        return x.data_ptr(), tuple(dtype.itemsize * n for n in x.stride()), dtype
 
     def stream(self) -> int:
         return int(self.xp.cuda.current_stream(self.where).cuda_stream)
 
-    def _dtype(self, dtype: np.dtype[Any]) -> Any:
-        return getattr(self.xp, "bfloat16" if dtype == BFLOAT16 else dtype.name)
-
     def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
-        return self.xp.empty(shape, dtype=self._dtype(dtype), device=self.where)
+        return self.xp.empty(shape, dtype=_to_torch(dtype), device=self.where)
 
     def full(self, shape: Shape, value: Any, dtype: np.dtype[Any]) -> Any:
-        return self.xp.full(shape, value, dtype=self._dtype(dtype), device=self.where)
+        return self.xp.full(shape, value, dtype=_to_torch(dtype), device=self.where)
 
     def from_host(self, a: Array) -> Any:
         return self.xp.tensor(a, device=self.where)
 
     def cast(self, x: Any, dtype: np.dtype[Any]) -> Any:
-        return x.to(self._dtype(dtype))
+        return x.to(_to_torch(dtype))
 
     def contiguous(self, x: Any) -> Any:
         return x.contiguous()
@@ -249,10 +256,12 @@ def _plain(a: Any, own: dict[int, DeviceArray]) -> Any:
 
 def from_torch(x: Any) -> DeviceArray:
     """A tensor on a CUDA device."""
-    x = torch_plain(x)
     if x.layout is not sys.modules["torch"].strided:
         raise TypeError(f"it is {x.layout}; call .to_dense() on it")
-    return Torch(x.device).wrap(x)
+    a = Torch(x.device).wrap(torch_plain(x))
+    if x.is_conj() or x.is_neg():  # a copy, in which a result would be lost
+        a.flags.writeable = False
+    return a
 
 
 def from_cupy(x: Any) -> DeviceArray:
