@@ -2,6 +2,7 @@
 // The graph of who met whom: its connected parts, and linear systems on it. One declaration for every backend.
 #include <cstdint>
 
+#include "pairwise.h"
 #include "views.h"
 
 namespace softmap {
@@ -12,9 +13,34 @@ struct Edges {
   const std::int64_t *from, *to;
 };
 
+// The objective of a fit of pairs without a tie model, at scores less the mean of their prior. Pairs are sorted by left, then
+// right. group: number of each item's connected group; floating: groups in which no score is held.
+struct PairProblem {
+  Index n_items, n_pairs, n_groups;
+  const std::int64_t *left, *right;
+  const double *wins, *losses;
+  LinkKind link;
+  double advantage, precision;  // of the first item; of the prior
+  const std::uint8_t* free;     // scores that are not held
+  const std::int64_t* group;
+  const std::uint8_t* floating;
+};
+struct NewtonOptions {
+  double mean, tol;  // no entry of the last step exceeds tol max(1, the largest mean + score)
+  int most_steps;
+};
+struct NewtonResult {
+  int n_steps;
+  bool converged;
+};
+
 namespace SOFTMAP_BACKEND {
 
 struct Exec;
+
+// Newton's method with conjugate gradients, preconditioned by the diagonal: for graphs in which everybody is a few steps from
+// everybody else. Not converged where that needs too many steps. theta: start and result. Throws std::bad_alloc.
+NewtonResult newton_pairs(const PairProblem& problem, const NewtonOptions& options, double* theta, const Exec& exec);
 
 // label[i] is the smallest node that is connected with i.
 void connected(const Edges& edges, std::int64_t* label);

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softmap._sparse import System
 from softmap.comparisons import Comparisons
 from softmap.demo import BASEBALL, baseball
 from softmap.errors import DataWarning, NoMaximumError
@@ -102,7 +103,13 @@ def gradient(c, result):
         ({"first_advantage": "estimate"}, BASEBALL_HOME),
     ],
 )
-def test_baseball_is_as_published(options, published):
+@pytest.mark.parametrize("way", ["matrix", "graph", "compiled"])
+def test_baseball_is_as_published(options, published, way, monkeypatch):
+    if way != "matrix":  # the ways of large fits
+        monkeypatch.setattr("softmap._newton.system_of", System)
+    if way == "compiled":
+        scores_alone = property(lambda self: self.size == self.n)
+        monkeypatch.setattr("softmap._newton.Problem.well_connected", scores_alone)
     result = fit(baseball(), prior_sd=INF, errors="fisher", **options)
     for team, (estimate, error) in published.items():
         found = result.compare(team, "Baltimore")
@@ -125,7 +132,9 @@ def test_baseball_log_likelihoods_are_as_published():
         assert result.log_likelihood + constants == pytest.approx(published, abs=1e-9)
 
 
-def test_citations_are_as_published():
+@pytest.mark.parametrize("way", ["matrix", "compiled"])
+def test_citations_are_as_published(way, monkeypatch):
+    monkeypatch.setattr("softmap._newton.Problem.well_connected", way == "compiled")
     c = Comparisons.from_matrix(CITATIONS, items=JOURNALS)
     result = fit(c, prior_sd=INF, errors="fisher")
     for journal, (estimate, error) in CITATIONS_LOGIT.items():
@@ -695,7 +704,10 @@ def test_advantage_that_runs_away_with_the_scores(outcome, word):
             {"ties": "elo"},
             "ties = 'elo', it must be one of half, drop, davidson, rao-kupper, threshold",
         ),
-        ({"errors": "robust"}, "errors = 'robust', it must be one of sandwich, fisher, cluster"),
+        (
+            {"errors": "robust"},
+            "errors = 'robust', it must be one of sandwich, fisher, cluster, none",
+        ),
         ({"on_trouble": "stop"}, "on_trouble = 'stop', it must be one of warn, raise, ignore"),
         (
             {"prior_sd": 0.0},

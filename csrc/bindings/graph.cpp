@@ -59,6 +59,46 @@ py::tuple solve_system(const py::tuple& system, const Doubles& weights, const Do
   return py::make_tuple(x, steps);
 }
 
+// Scores from `start`, the number of Newton steps, and whether they converged. counts: wins and losses (2, pairs).
+py::tuple newton_pairs(const py::tuple& pairs, const std::string& link, double advantage, double precision,
+                       const py::tuple& items, const py::tuple& options, const Doubles& start, py::handle n_threads) {
+  const auto left = py::cast<Integers>(pairs[0]), right = py::cast<Integers>(pairs[1]);
+  const auto wins = py::cast<Doubles>(pairs[2]), losses = py::cast<Doubles>(pairs[3]);
+  const auto free = py::cast<py::array_t<bool, py::array::c_style>>(items[0]);
+  const auto group = py::cast<Integers>(items[1]);
+  const auto floating = py::cast<py::array_t<bool, py::array::c_style>>(items[2]);
+  const Index n = start.size();
+  edges_of(n, left, right, false);
+  if (wins.size() != left.size() || losses.size() != left.size() || free.size() != n || group.size() != n) {
+    throw py::value_error("newton_pairs: these arrays do not belong together");
+  }
+  const auto flags = [](const auto& a) { return reinterpret_cast<const std::uint8_t*>(a.data()); };
+  const PairProblem problem{n,
+                            left.size(),
+                            floating.size(),
+                            left.data(),
+                            right.data(),
+                            wins.data(),
+                            losses.data(),
+                            link == "logit" ? LinkKind::kLogit : LinkKind::kProbit,
+                            advantage,
+                            precision,
+                            flags(free),
+                            group.data(),
+                            flags(floating)};
+  const NewtonOptions how{py::cast<double>(options[0]), py::cast<double>(options[1]), py::cast<int>(options[2])};
+  const Run run = run_for("newton_pairs", n_threads);
+  py::array theta = new_array<double>(run, {n});
+  auto* const point = static_cast<double*>(theta.mutable_data());
+  for (Index i = 0; i < n; ++i) point[i] = start.data()[i];
+  NewtonResult result;
+  {
+    const ReleaseIf release(left.size() >= kReleaseElements);
+    result = backend::newton_pairs(problem, how, point, make_exec(run));
+  }
+  return py::make_tuple(theta, result.n_steps, result.converged);
+}
+
 }  // namespace
 
 void bind_graph(py::module_& m) {
@@ -67,6 +107,8 @@ void bind_graph(py::module_& m) {
   m.def("make_system", &make_system, py::arg("n"), py::arg("from"), py::arg("to"));
   m.def("solve_system", &solve_system, py::arg("system"), py::arg("weights"), py::arg("diagonal"), py::arg("g"), py::arg("rtol"),
         py::arg("most_steps"), py::arg("n_threads"));
+  m.def("newton_pairs", &newton_pairs, py::arg("pairs"), py::arg("link"), py::arg("advantage"), py::arg("precision"),
+        py::arg("items"), py::arg("options"), py::arg("start"), py::arg("n_threads"));
 }
 
 }  // namespace softmap::bindings

@@ -46,7 +46,7 @@ def _prior_decides(
     elsewhere. Where it puts them nowhere, the other findings have said so.
     """
     structural = any(finding.structural for finding in found.findings)
-    if problem.precision == 0.0 or structural:
+    if problem.precision == 0.0 or structural or np.isnan(error).all():
         return []
     flat = dataclasses.replace(problem, precision=0.0)
     step, _ = flat.step(terms, flat.evaluate(theta)[1], 1e-3)

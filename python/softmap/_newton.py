@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +51,8 @@ class Problem:
     left: Ints
     right: Ints
     counts: Floats  # (3, cells): wins, losses, ties; without a model half of the ties is in each
-    squares: Floats  # (6, cells): as in Comparisons
+    squares: NDArray[Any] | tuple[NDArray[Any], ...]  # (3 or 6, cells): as in Comparisons
+    dropped: bool  # ties count nothing
     precision: float  # of the prior, 1 / sd^2
     advantage: float | None  # None where it is estimated
     tie: float | None  # the parameter, likewise
@@ -70,6 +71,12 @@ class Problem:
         """Which groups have no anchor."""
         anchors = sums(self.group, ~self.free, self.sizes.size)
         return np.equal(anchors, 0.0)
+
+    @property
+    def well_connected(self) -> bool:
+        """Whether scores alone are estimated, and conjugate gradients will need few steps."""
+        many = self.n > 64 and self.left.size >= 4 * self.n
+        return many and self.model is None and self.size == self.n
 
     @property
     def at_advantage(self) -> int | None:
@@ -220,12 +227,7 @@ def make_problem(
     less the mean.
     """
     model = ties if ties in LINK_OF else None
-    counts = c.counts
-    squares = np.zeros((6, c.left.size))
-    given = counts if c.squares is None else c.squares
-    squares[: len(given)] = given
-    if ties == "drop":
-        squares[[2, 4, 5]] = 0.0
+    counts = (c.wins, c.losses, c.ties)
     n = len(c.items)
     played = (c.wins > 0) | (c.losses > 0) | ((c.ties > 0) & (ties != "drop"))
     group, sizes = groups_of(n, c.left[played], c.right[played])
@@ -239,7 +241,8 @@ def make_problem(
         c.left,
         c.right,
         used_counts(counts, ties),
-        squares,
+        counts if c.squares is None else c.squares,
+        ties == "drop",
         1.0 / float(prior_sd) ** 2,
         advantage,
         tie if model is not None else 0.0,
@@ -250,13 +253,17 @@ def make_problem(
     )
 
 
-def used_counts(counts: NDArray[Any], ties: str) -> Floats:
+def used_counts(counts: Sequence[NDArray[Any]] | NDArray[Any], ties: str) -> Floats:
     """Return (3, cells) wins, losses and ties as the objective has them."""
-    wins, losses, drawn = counts.astype(np.float64)
-    if ties in LINK_OF:
-        return np.stack([wins, losses, drawn])
-    half = 0.5 * drawn if ties == "half" else np.zeros_like(drawn)
-    return np.stack([wins + half, losses + half, np.zeros_like(drawn)])
+    used = np.zeros((3, len(counts[0])))
+    share = 0.5 if ties == "half" else 0.0
+    for k, count in enumerate(counts):
+        if k < 2 and share and counts[2].any():
+            np.multiply(counts[2], share, out=used[k])
+            used[k] += count
+        elif k < 2 or ties in LINK_OF:
+            used[k] = count
+    return used
 
 
 def groups_of(n: int, a: Ints, b: Ints) -> tuple[Ints, Ints]:
@@ -271,12 +278,27 @@ def newton(
     problem: Problem, start: Floats, mean: float, tol: float, max_iter: int
 ) -> tuple[Floats, int, bool]:
     """Return (theta, steps, converged): safeguarded Newton from this start."""
+    n_before = 0
+    if problem.well_connected:
+        found, n_before, done = cpu().newton_pairs(
+            (problem.left, problem.right, *problem.counts[:2]),
+            problem.link,
+            problem.advantage,
+            problem.precision,
+            (problem.free, problem.group, problem.floating),
+            (mean, tol, max_iter),
+            start,
+            None,
+        )
+        start = problem.centred(found)
+        if done or n_before >= max_iter:
+            return start, n_before, done
     n, theta, at_tie = problem.n, start, problem.at_tie
     positive = at_tie is not None and problem.model != "davidson"
     terms, gradient = problem.evaluate(theta)
     objective = problem.objective(theta, terms)
     first = float(np.linalg.norm(gradient))
-    for n_iter in range(1, max_iter + 1):
+    for n_iter in range(n_before + 1, max_iter + 1):
         # the nearer to the maximum, the more exactly: steps converge faster than linearly
         rtol = 0.1 * min(1.0, max(1e-7, float(np.linalg.norm(gradient)) / max(first, 1e-300)))
         step, exact = problem.step(terms, gradient, rtol)
@@ -384,12 +406,12 @@ def _meat(problem: Problem, theta: Floats, ties: str) -> list[Floats]:
     """Return the weights for `information` that make it the sum of the outer squares."""
     d = problem.difference(theta, problem.left, problem.right)
     slopes = _slopes(problem, theta, d, ties)
-    pairs = (
-        (slopes.score, slopes.score),
-        (slopes.score, slopes.tie),
-        (slopes.tie, slopes.tie),
-    )
-    return [_products(problem.squares, *pair) for pair in pairs]
+    zero = np.broadcast_to(0.0, d.shape)
+    return [
+        _products(problem, slopes.score, slopes.score),
+        zero if problem.at_tie is None else _products(problem, slopes.score, slopes.tie),
+        zero if problem.at_tie is None else _products(problem, slopes.tie, slopes.tie),
+    ]
 
 
 def _shifts(problem: Problem) -> Floats:
@@ -423,13 +445,16 @@ def _slopes(problem: Problem, theta: Floats, d: Floats, ties: str) -> Slopes:
     return Slopes(score, tie)
 
 
-def _products(squares: Floats, a: Floats, b: Floats) -> Floats:
-    """Return the sum over comparisons of (amounts @ a) (amounts @ b), from the sums `squares` of
-    the products of the amounts of win, loss and tie.
+def _products(problem: Problem, a: Floats, b: Floats) -> Floats:
+    """Return the sum over comparisons of (amounts @ a) (amounts @ b), from the sums of the products
+    of the amounts of win, loss and tie.
     """
-    total: Floats = (squares[:3] * a * b).sum(axis=0)
-    for product, (j, k) in zip(squares[3:], ((0, 1), (0, 2), (1, 2)), strict=True):
-        total += product * (a[j] * b[k] + a[k] * b[j])
+    total = np.zeros(problem.left.size)
+    pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+    for product, (j, k) in zip(problem.squares, pairs, strict=False):  # the last three: if soft
+        if problem.dropped and k == 2:
+            continue
+        total += product * (a[j] * b[k] if j == k else a[j] * b[k] + a[k] * b[j])
     return total
 
 

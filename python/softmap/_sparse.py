@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,27 @@ if TYPE_CHECKING:
     from softmap._newton import Problem, Terms
 
 _FEW_ITEMS = 64
+_MOST_DENSE = 256  # items of a full matrix
 _MOST_STEPS = 20_000  # of conjugate gradients
 _PROBES = 16
 
 
-def system_of(n: int, left: Ints, right: Ints) -> Any:
+class System:
+    """What solves systems on the graph of these cells, made when it is needed."""
+
+    def __init__(self, n: int, left: Ints, right: Ints) -> None:
+        self._graph = (n, left, right)
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        return _backend.cpu().make_system(*self._graph)
+
+
+def system_of(n: int, left: Ints, right: Ints) -> System | None:
     """Return what solves systems on the graph of these cells; None where a matrix is faster."""
-    if n <= _FEW_ITEMS or 8 * left.size > n * n:
+    if n <= _FEW_ITEMS or (n <= _MOST_DENSE and 8 * left.size > n * n):
         return None
-    return _backend.cpu().make_system(n, left, right)
+    return System(n, left, right)
 
 
 def solved(problem: Problem, terms: Terms, right: Floats, rtol: float) -> tuple[Floats, bool]:
@@ -46,7 +59,7 @@ def solved(problem: Problem, terms: Terms, right: Floats, rtol: float) -> tuple[
     for ridge in (0.0, 1e-12, 1e-8, 1e-4):
         stiff = diagonal + ridge * degree
         x, steps = _backend.cpu().solve_system(
-            problem.system, weight, stiff, rows, rtol, _MOST_STEPS, None
+            problem.system.compiled, weight, stiff, rows, rtol, _MOST_STEPS, None
         )
         x = problem.centred(x.T).T
         inner_x, outer_x = x[: len(right)], x[len(right) :]

@@ -91,7 +91,7 @@ def fit(
         are then of scores, anchors having none, and scores have no mean of their own.
     level : float, default 0.95
         Of the intervals and rank ranges.
-    errors : "sandwich", "fisher" or "cluster", optional
+    errors : "sandwich", "fisher", "cluster" or "none", optional
         Covariance from the observed information H (minus the second derivatives of the objective):
         "fisher" is H^-1; "sandwich" is H^-1 M H^-1 with M the sum over comparisons of weight^2
         times the outer square of the derivative of the comparison's log-likelihood, plus the
@@ -100,7 +100,8 @@ def fit(
         half wins makes "fisher" too wide), but needs data: it is too small for an item that has
         only won, only lost or only tied. "cluster" squares the sum over each cluster instead, with
         the factor G / (G - 1) for G clusters: right where comparisons depend on each other within a
-        cluster, for some dozens of clusters or more. Default: "cluster" where clusters were given,
+        cluster, for some dozens of clusters or more. "none" leaves errors NaN and ranks open: for
+        the time that they take among many items. Default: "cluster" where clusters were given,
         else "sandwich". Standard errors are of centred scores: C V C with C = I - 11'/n.
         Beyond 2,000 items no covariance is kept: standard errors of scores are then estimates by
         random probes, with the typical relative error `Fit.error_uncertainty`, NaN where the
@@ -182,7 +183,9 @@ def fit(
     n, quantile = problem.n, normal_quantile(level)
     terms, gradient = problem.evaluate(theta)
     scores, v, uncertainty = mean + theta[:n], None, 0.0
-    if n <= MAX_COVARIANCE:
+    if errors == "none":
+        error, variances = np.full(n, np.nan), np.full(theta.size - n, np.nan)
+    elif n <= MAX_COVARIANCE:
         v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)
         error = np.sqrt(np.maximum(np.diag(v), 0.0))
     else:
@@ -324,8 +327,8 @@ def _check_errors(comparisons: Comparisons, errors: str | None) -> str:
     if errors is None:
         many = len(comparisons.items) > MAX_COVARIANCE
         return "cluster" if len(clusters) > 1 and not many else "sandwich"
-    if errors not in ("sandwich", "fisher", "cluster"):
-        raise ValueError(f"fit: errors = {errors!r}, it must be one of sandwich, fisher, cluster")
+    if errors not in (kinds := ("sandwich", "fisher", "cluster", "none")):
+        raise ValueError(f"fit: errors = {errors!r}, it must be one of {', '.join(kinds)}")
     if errors == "cluster" and len(comparisons.items) > MAX_COVARIANCE:
         raise ValueError(
             f"fit: errors = 'cluster', but comparisons has {len(comparisons.items)} items, it must "
