@@ -42,17 +42,16 @@ class Memory:
 
     @contextlib.contextmanager
     def unlocked(self):
+        """Stays unlocked after an exception, so that a traceback can be shown."""
         self.depth += 1
         self._protect(mmap.PROT_READ | mmap.PROT_WRITE)
-        try:
-            yield
-        finally:
-            self.depth -= 1
-            if self.depth == 0:
-                self._protect(0)
+        yield
+        self.depth -= 1
+        if self.depth == 0:
+            self._protect(0)
 
     def reset(self):
-        self.used = 0
+        self.depth = self.used = 0
         self._protect(0)
 
 

@@ -240,6 +240,7 @@ def test_device_array_has_no_elements(cupy):
     np.testing.assert_array_equal(np.moveaxis(a, 0, 1).unwrap().get(), np.moveaxis(X, 0, 1))
     np.testing.assert_array_equal(a.reshape(-1, 5).unwrap().get(), X.reshape(-1, 5))
     assert a.unwrap() is a.view().unwrap()
+    assert a.astype("f4").contiguous() is a  # nothing to do
 
 
 def test_equal_numbers_are_not_copied_from_the_host(cupy):
@@ -523,6 +524,9 @@ def test_torch_views_halves_and_out(kernels, torch):
         out = torch.empty(view.T.shape, dtype=torch.float32).T
         assert softmap.softmax(view.float(), -1, out=out) is out
         torch.testing.assert_close(out, want, rtol=max(rtol, 1e-6), atol=0)
+    part = torch.arange(24.0).reshape(4, 6)[1:, 2:]
+    turned = np.moveaxis(_device.from_torch(part), 0, 1)
+    assert torch.equal(turned.unwrap(), part.T)
     negative = torch.imag(torch.ones(3, dtype=torch.complex64).conj())
     torch.testing.assert_close(softmap.softmax(negative), torch.softmax(negative, 0))
     with pytest.raises(ValueError, match="out is read-only"):
