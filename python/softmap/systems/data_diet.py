@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from softmap.softmax import softmax
+from softmap.softmax import log_softmax, softmax
 from softmap.softmax_statistics import row_statistics
 from softmap.systems._recipe import (
+    at,
     broadcast,
     float_rows,
     integers,
@@ -57,9 +58,8 @@ def el2n(logits: Any, target: Any) -> Any:
     array([0.375])
     """
     column = _targets("data_diet.el2n", logits, target)
-    log_p = row_statistics(logits, target=column).target_log_probability
-    p = softmax(logits, -1)
-    others = with_at(p, column, 0.0)
+    log_p = at(log_softmax(logits, -1), column)
+    others = with_at(softmax(logits, -1), column, 0.0)
     return np.sqrt(np.expm1(log_p) ** 2 + row_dot(others, others))
 
 
