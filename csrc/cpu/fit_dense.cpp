@@ -19,7 +19,11 @@ struct Registers {
   template <int n>
   using Numbers = double[n * kStride];
   template <int n>
+  using Sets = Numbers<n>[2];
+  template <int n>
   using Values = V[n];
+  template <int n>
+  using Resting = V[n];
   template <int K>
   using Group = Pack<V, K>;
   template <class G>
@@ -84,7 +88,9 @@ V load_lot(const Lot& lot, const Priors& priors, const FitOptions& options, cons
     if (priors.stride > 0) load_priors(priors, problem, t, lane);
   }
   Recession::Least room[3 * kMaxItems * kMaxItems];
-  return prepare(t, st, options, room);
+  const V status = prepare(t, st, options, room);
+  if (has_border(options)) start_border(t, st, options);
+  return status;
 }
 
 // How to make all problems quicker: scores near the maximum, where there are; and whether to stop before the last step where it

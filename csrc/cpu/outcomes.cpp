@@ -1,4 +1,4 @@
-#include "core/ties.h"
+#include "core/pair.h"
 #include "cpu/lanes.h"
 #include "cpu/parallel.h"
 #include "pairwise.h"
@@ -6,7 +6,7 @@
 namespace softmap::cpu {
 namespace {
 
-using core::kNaN;
+using core::kNaN, core::weighted;
 using L = Lanes<double>;
 
 constexpr Index kChunk = 1 << 12;  // pairs
@@ -19,9 +19,6 @@ void with_model(TieKind kind, Body&& body) {
   if (kind == TieKind::kRaoKupper) return body(core::RaoKupper{});
   body(core::NormalThreshold{});
 }
-
-// w x, and exactly 0 for a weight of 0.
-L weighted(L w, L x) { return select(w == L(0.), w, w * x); }
 
 template <class T>
 L read(const T* from, int count) {

@@ -1,15 +1,14 @@
 #include "pairwise.h"
 
-#include "core/link.h"
+#include "core/pair.h"
 #include "cpu/lanes.h"
 #include "cpu/pack.h"
 #include "cpu/parallel.h"
-#include "cpu/standardised.h"
 
 namespace softmap::cpu {
 namespace {
 
-using core::kNaN;
+using core::kNaN, core::probability, core::standardised, core::weighted;
 
 constexpr Index kChunk = 1 << 13;  // elements
 
@@ -19,22 +18,6 @@ template <class Body>
 void with_link(LinkKind link, Body&& body) {
   if (link == LinkKind::kLogit) return body(core::Logit{});
   body(core::Probit{});
-}
-
-// w x, and exactly 0 for a weight of 0.
-template <class L>
-L weighted(L w, L x) {
-  using T = typename core::lane<L>::Scalar;
-  return select(w == L(T(0)), w, w * x);
-}
-
-// F(x). As one of a pair whose probabilities add up to 1: the smaller one is computed, the other is 1 minus it.
-template <class Link, class L>
-L probability(L x, bool paired) {
-  using T = typename core::lane<L>::Scalar;
-  if (!paired) return Link::probability(x);
-  const L smaller = Link::probability(-abs(x));
-  return select(x > L(T(0)), L(T(1)) - smaller, smaller);
 }
 
 // out[i] = value(i, load) for i in [0, n), some registers at a time; load(p) reads those at p.

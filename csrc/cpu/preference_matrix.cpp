@@ -1,8 +1,7 @@
-#include "core/link.h"
+#include "core/pair.h"
 #include "cpu/lanes_exp.h"
 #include "cpu/lanes_half.h"
 #include "cpu/parallel.h"
-#include "cpu/standardised.h"
 #include "cpu/transpose.h"
 #include "pairwise.h"
 
@@ -110,7 +109,7 @@ struct Matrix {
     for (int a = 0; a < kSide; ++a) {
       const Index row = a < rows ? i + a : i;
       const L mine(scores[row]), difference = mine - theirs;
-      const L d = kVariance ? standardised(difference, L(variance[row]), their_variance) : difference;
+      const L d = kVariance ? core::standardised(difference, L(variance[row]), their_variance) : difference;
       L p = smaller.quick(L(marks[row]), their_mark, d);
       if constexpr (Smaller<Link, T>::kMarked) {
         found = found & (p == p);

@@ -10,7 +10,8 @@ struct Border {
   using V = typename P::V;
   using Column = typename P::template Values<kColumn>;
   static constexpr int kAdvantage = 0, kTie = 1;
-  V value[2], base[2], step[2], newton[2];
+  V value[2];
+  typename P::template Values<2> base, step, newton;
   V estimated[2];      // 1 or 0
   V slope[2], low[2];  // of the objective, and what rounding took from it
   V size[2];           // the sum of what the slope is a sum of
@@ -22,6 +23,7 @@ struct Border {
 
   SOFTMAP_HD void clear(int n) {
     const V zero(0.);
+    SOFTMAP_UNROLL(2)
     for (int k = 0; k < 2; ++k) {
       slope[k] = low[k] = size[k] = zero;
       for (int i = 0; i < n; ++i) cross[k][i] = zero;
@@ -46,6 +48,7 @@ struct Border {
   // A parameter that is not estimated: slope 0 and curvature 1, apart from the rest.
   SOFTMAP_HD void hold(int n) {
     const V zero(0.), one(1.);
+    SOFTMAP_UNROLL(2)
     for (int k = 0; k < 2; ++k) {
       const auto held = estimated[k] == zero;
       slope[k] = select(held, zero, slope[k] + low[k]);
@@ -76,6 +79,7 @@ struct Border {
   // Newton's step of these parameters, and what it changes in x = H^-1 g.
   SOFTMAP_HD void solve(int n, Column& x) {
     V rest[2] = {slope[0], slope[1]};
+    SOFTMAP_UNROLL(2)
     for (int k = 0; k < 2; ++k) {
       for (int i = 0; i < n; ++i) rest[k] = fmadd(-cross[k][i], x[i], rest[k]);
     }
@@ -91,6 +95,7 @@ struct Border {
   // x's own.
   SOFTMAP_HD V error(int n, const Column& error_of_x) const {
     V rest[2], moved[2];
+    SOFTMAP_UNROLL(2)
     for (int k = 0; k < 2; ++k) {
       rest[k] = size[k] * V(0x1p-48);
       for (int i = 0; i < n; ++i) rest[k] = fmadd(abs(cross[k][i]), error_of_x[i], rest[k]);

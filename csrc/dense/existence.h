@@ -38,6 +38,7 @@ class Recession {
 
   // Nodes may be equal.
   SOFTMAP_HD void add(int i, int j, const Happened& h) {
+    SOFTMAP_UNROLL(2)
     for (int order = 0; order < 2; ++order) {
       const int side = order == 0 ? 1 : -1;  // x = s_i - s_j + side a
       if (h.win[order]) require(i, j, {1, -side});

@@ -31,18 +31,18 @@ template <int N, class P, int kItems, class Mask>
 SOFTMAP_HD void factor(Laplacian<P, kItems>& a, int n_items, Mask grounded) {
   using V = typename P::V;
   const int n = N > 0 ? N : n_items;
-  SOFTMAP_UNROLL
+  SOFTMAP_UNROLL(N)
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
     V d = a.p[k];
-    SOFTMAP_UNROLL
+    SOFTMAP_UNROLL(N)
     for (int j = k + 1; j < n; ++j) d = d + a.h[k_row + j];
     const V inverse = V(1.) / d, p = a.p[k];
-    SOFTMAP_UNROLL
+    SOFTMAP_UNROLL(N)
     for (int i = k + 1; i < n; ++i) {
       const int i_row = row_start(n, i);
       const V ratio = a.h[k_row + i] * inverse;
-      SOFTMAP_UNROLL
+      SOFTMAP_UNROLL(N)
       for (int j = i + 1; j < n; ++j) a.h[i_row + j] = fmadd(ratio, a.h[k_row + j], a.h[i_row + j]);
       a.h[k_row + i] = ratio;
       a.p[i] = fmadd(p, ratio, a.p[i]);
@@ -92,17 +92,17 @@ template <int N, class P, int kItems, class Column>
 SOFTMAP_HD void solve_plainly(const Laplacian<P, kItems>& a, int n_items, Column& g, Column& x) {
   using V = typename P::V;
   const int n = N > 0 ? N : n_items;
-  SOFTMAP_UNROLL
+  SOFTMAP_UNROLL(N)
   for (int k = 0; k < n - 1; ++k) {
     const int k_row = row_start(n, k);
-    SOFTMAP_UNROLL
+    SOFTMAP_UNROLL(N)
     for (int j = k + 1; j < n; ++j) g[j] = fmadd(a.h[k_row + j], g[k], g[j]);
   }
-  SOFTMAP_UNROLL
+  SOFTMAP_UNROLL(N)
   for (int k = n - 1; k >= 0; --k) {
     const int k_row = row_start(n, k);
     V sum = g[k] * a.inverse[k];
-    SOFTMAP_UNROLL
+    SOFTMAP_UNROLL(N)
     for (int j = n - 1; j > k; --j) sum = fmadd(a.h[k_row + j], x[j], sum);
     x[k] = sum;
   }

@@ -155,6 +155,7 @@ struct Newton {
     slope = dot(st.g, st.step, n);
     if constexpr (kBorder) {
       auto& b = st.border;
+      SOFTMAP_UNROLL(2)
       for (int k = 0; k < 2; ++k) {
         for (int i = 0; i < n; ++i) {
           st.right[i] = b.cross[k][i];
@@ -230,6 +231,7 @@ struct Newton {
     if constexpr (kBorder) {
       auto& b = st.border;
       new_slope = new_slope + fmadd(b.slope[0], b.newton[0], b.slope[1] * b.newton[1]);
+      SOFTMAP_UNROLL(2)
       for (int k = 0; k < 2; ++k) {
         b.base[k] = select(over, b.base[k], b.value[k]);
         b.step[k] = select(over, b.step[k], b.newton[k]);
@@ -238,6 +240,7 @@ struct Newton {
         const V limit = V(-0.75) * b.base[1] / b.step[1];
         line.length = select((b.step[1] < V(0.)) & (limit < line.length), limit, line.length);
       }
+      SOFTMAP_UNROLL(2)
       for (int k = 0; k < 2; ++k) {
         const V moved = fmadd(line.length, b.step[k], b.base[k]);
         b.value[k] = select(done | (b.estimated[k] == V(0.)), b.value[k], moved);
@@ -324,6 +327,7 @@ struct Newton {
     for (int i = 0; i < n(); ++i) st.s[i] = select(converged, st.s[i] + st.newton[i], st.s[i]);
     if constexpr (kBorder) {
       auto& b = st.border;
+      SOFTMAP_UNROLL(2)
       for (int k = 0; k < 2; ++k) {
         const auto moves = converged & !(b.estimated[k] == V(0.));
         b.value[k] = select(moves, b.value[k] + b.newton[k], b.value[k]);

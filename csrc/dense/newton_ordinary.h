@@ -31,39 +31,50 @@ struct OrdinaryNewton {
   SOFTMAP_HD void evaluate() {
     const int n = this->n();
     V mark[N > 0 ? N : kItems];
+    SOFTMAP_UNROLL(N)
     for (int i = 0; i < n; ++i) {
       mark[i] = Link::mark(st.s[i]);
-      st.g[i] = st.precision[i] * (st.mean[i] - st.s[i]);
+      st.right[i] = st.precision[i] * (st.mean[i] - st.s[i]);
       st.hessian.p[i] = st.precision[i];
     }
-    evaluate_pairs(mark);
-    SOFTMAP_UNROLL
+    if constexpr (P::kGroups) evaluate_pairs(mark);
+    SOFTMAP_UNROLL(N)
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
-      V g = st.g[i];
-      SOFTMAP_UNROLL
+      V g = st.right[i];
+      SOFTMAP_UNROLL(N)
       for (int j = i + 1; j < n; ++j) {
+        if constexpr (!P::kGroups) evaluate_pair(row + j, mark[i], mark[j]);
         g = g + st.flow[row + j];
-        st.g[j] = st.g[j] - st.flow[row + j];
+        st.right[j] = st.right[j] - st.flow[row + j];
       }
-      st.g[i] = g;
+      st.right[i] = g;
     }
+    SOFTMAP_UNROLL(N)
+    for (int i = 0; i < n; ++i) st.g[i] = st.right[i];
+  }
+
+  SOFTMAP_HD void evaluate_pair(int k, V a, V b) {
+    const auto f = Link::slopes_between(a, b);
+    const V w = win(k), l = loss(k);
+    st.flow[k] = fmadd(w, f.win, -(l * f.loss));
+    st.hessian.h[k] = fmadd(w, f.win_curve, l * f.loss_curve);
   }
 
   // kGroup pairs at a time; the last group repeats the last pair.
   [[gnu::flatten]] SOFTMAP_HD void evaluate_pairs(const V* mark) {
     const int n = this->n(), n_pairs = n * (n - 1) / 2;
-    SOFTMAP_UNROLL
+    SOFTMAP_UNROLL(N)
     for (int k = 0, i = 0, j = 1; k < n_pairs; k += kGroup) {
       typename P::template Group<kGroup> a, b;
-      SOFTMAP_UNROLL
+      SOFTMAP_UNROLL(N)
       for (int of = 0; of < kGroup; ++of) {
         P::at(a, of) = mark[i];
         P::at(b, of) = mark[j];
         if (k + of + 1 < n_pairs && ++j == n) j = ++i + 1;
       }
       const auto f = Link::slopes_between(a, b);
-      SOFTMAP_UNROLL
+      SOFTMAP_UNROLL(N)
       for (int of = 0; of < kGroup; ++of) {
         if (k + of >= n_pairs) break;
         const V w = win(k + of), l = loss(k + of);
@@ -77,13 +88,14 @@ struct OrdinaryNewton {
   SOFTMAP_HD V solve_step() {
     evaluate();
     factor<N>(st.hessian, n(), st.grounded & !st.grounded);
-    for (int i = 0; i < n(); ++i) st.right[i] = st.g[i];
     solve_plainly<N>(st.hessian, n(), st.right, st.newton);
-    st.size = max(V(1.), largest_of(st.s, n()));
-    return largest_of(st.newton, n());
+    st.size = max(V(1.), largest_of<N>(st.s, n()));
+    return largest_of<N>(st.newton, n());
   }
   SOFTMAP_HD void move(M stay) {
-    for (int i = 0; i < n(); ++i) st.s[i] = select(stay, st.s[i], st.s[i] + st.newton[i]);
+    const int n = this->n();
+    SOFTMAP_UNROLL(N)
+    for (int i = 0; i < n; ++i) st.s[i] = select(stay, st.s[i], st.s[i] + st.newton[i]);
   }
   SOFTMAP_HD M lost(V step) const { return !((step <= V(Link::kReach)) & (st.size <= V(Link::kReach))); }
 
@@ -95,7 +107,7 @@ struct OrdinaryNewton {
   // step x the flows of a pair differ from what the curvature says by no more than kBend w (2 x)^2 / 2.
   SOFTMAP_HD M run(const FitOptions& options, bool predicts) {
     const int n = this->n();
-    const V per_prior = add_weights(), far = largest_of(st.mean, n);
+    const V per_prior = add_weights(), far = largest_of<N>(st.mean, n);
     M solved = V(1.) < V(0.), done = !(per_prior <= V(0x1p20));
     st.n_iter = V(0.);
     const V close = sqrt(V(kError / (4. * Link::kBend)) / max(per_prior, V(1.))), last = predicts ? close : V(0.);
@@ -116,12 +128,13 @@ struct OrdinaryNewton {
   // Adds up the weights of each item; returns the largest sum in units of the precision.
   SOFTMAP_HD V add_weights() {
     const int n = this->n();
+    SOFTMAP_UNROLL(N)
     for (int i = 0; i < n; ++i) st.weight[i] = V(0.);
-    SOFTMAP_UNROLL
+    SOFTMAP_UNROLL(N)
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
       V sum = st.weight[i];
-      SOFTMAP_UNROLL
+      SOFTMAP_UNROLL(N)
       for (int j = i + 1; j < n; ++j) {
         const V total = win(row + j) + loss(row + j);
         sum = sum + total;
@@ -130,6 +143,7 @@ struct OrdinaryNewton {
       st.weight[i] = sum;
     }
     V largest(0.);
+    SOFTMAP_UNROLL(N)
     for (int i = 0; i < n; ++i) largest = max(st.weight[i] / st.precision[i], largest);
     return largest;
   }
@@ -138,7 +152,9 @@ struct OrdinaryNewton {
   SOFTMAP_HD M solve_tile(const FitOptions& options, bool predicts) {
     const M solved = run(options, predicts);
     st.gradient_max = V(0.);
-    for (int i = 0; i < n(); ++i) {
+    const int n = this->n();
+    SOFTMAP_UNROLL(N)
+    for (int i = 0; i < n; ++i) {
       const M held = !(st.precision[i] < V(kFixed));
       st.s[i] = select(held, st.mean[i], st.s[i] + st.newton[i]);
       const V share = abs(st.g[i]) / max(st.scale, st.weight[i]);

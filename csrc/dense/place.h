@@ -3,15 +3,20 @@
 //
 //   V                    the value type: kLanes problems side by side
 //   Numbers<n>           n entries of a table, lane l of entry k at k * kStride + l
+//   Sets<n>              two such tables, found by their number
 //   Values<n>            n values, found by index
+//   Resting<n>           the same for what is not needed in every step of an elimination
 //   load(p), store(v, p) the lanes of one entry
 //   Group<K>, at(g, k)   as many values as the formulas of a link take at once: K where kGroups, else 1
 #include "core/lane.h"
 
+// A loop over at most N numbers that are kept in registers, where N is known when compiling, else 0.
 #if defined(__CUDACC__)
-#define SOFTMAP_UNROLL _Pragma("unroll")
+#define SOFTMAP_UNROLL(N) _Pragma("unroll")
+#elif defined(SOFTMAP_EMULATED)
+#define SOFTMAP_UNROLL(N)
 #else
-#define SOFTMAP_UNROLL _Pragma("GCC unroll 8")
+#define SOFTMAP_UNROLL(N) _Pragma("GCC unroll 8")
 #endif
 
 namespace softmap::dense {

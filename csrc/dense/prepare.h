@@ -32,7 +32,9 @@ SOFTMAP_HD bool has_maximum(const Tile<P>& t, const FitOptions& options, int lan
     const int at = node(i);
     for (int j = i + 1; j < t.n; ++j, k += P::kStride) {
       Happened h{};
-      for (int set = 0; set < t.n_sets(); ++set) {
+      SOFTMAP_UNROLL(2)
+      for (int set = 0; set < 2; ++set) {
+        if (set >= t.n_sets()) continue;
         h.win[set] = t.win[set][k] > 0;
         h.loss[set] = t.loss[set][k] > 0;
         h.tie[set] = t.ties && t.tie[set][k] > 0;
@@ -118,10 +120,12 @@ SOFTMAP_HD void start_border(const Tile<P>& t, State<P>& st, const FitOptions& o
   b.value[0] = V(options.first_advantage.estimated ? 0. : options.first_advantage.value);
   const V end = davidson ? V(-core::kInf<double>) : zero;
   b.value[1] = options.tie.estimated ? select(tied > zero, guess, end) : V(options.tie.value);
+  SOFTMAP_UNROLL(2)
   for (int k = 0; k < 2; ++k) b.base[k] = b.value[k];
 }
 
-// Status as far as the input decides it; lanes that are not ok get a harmless problem. The room is that of has_maximum.
+// Status as far as the input decides it; lanes that are not ok get a harmless problem. A border is to be
+// started by itself. The room is that of has_maximum.
 template <class P>
 SOFTMAP_HD typename P::V prepare(Tile<P>& t, State<P>& st, const FitOptions& options, Recession::Least* room) {
   using V = typename P::V;
@@ -148,10 +152,9 @@ SOFTMAP_HD typename P::V prepare(Tile<P>& t, State<P>& st, const FitOptions& opt
   }
   V status = select(bad, V(double(FitStatus::bad_input)), V(double(FitStatus::ok)));
   status = select(present, status, V(double(FitStatus::missing)));
-  const bool border = has_border(options);
-  if (border) open = open | (st.largest == st.largest);
+  if (has_border(options)) open = open | (st.largest == st.largest);
   if (any(open & (status == V(0.)))) {
-    double exists[P::kLanes];
+    typename core::lane<V>::Scalar exists[P::kLanes];
     for (int lane = 0; lane < P::kLanes; ++lane) {
       exists[lane] = has_maximum(t, options, lane, room) ? 0. : double(FitStatus::no_maximum);
     }
@@ -164,7 +167,6 @@ SOFTMAP_HD typename P::V prepare(Tile<P>& t, State<P>& st, const FitOptions& opt
   st.largest = st.largest * st.scale;
   for_each_weight(t, [&](double* w) { P::store(select(good, P::load(w) * st.scale, V(1.)), w); });
   start(t, st, good);
-  if (border) start_border(t, st, options);
   return status;
 }
 

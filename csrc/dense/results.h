@@ -28,7 +28,7 @@ SOFTMAP_HD void load_table(const Tables<T>& tables, Index problem, Tile<P>& t, i
       if (!tables.ties) continue;
       const double one = at(tables.ties, i, j), other = at(tables.ties, j, i);
       t.tie[0][k] = tables.losses || one == other ? one : core::kNaN<double>;
-      t.tie[1][k] = other;
+      if (tables.losses) t.tie[1][k] = other;
     }
   }
 }
@@ -106,14 +106,14 @@ SOFTMAP_HD void write_border(const State<P>& st, const Lot<P>& lot, const FitOut
     store_valid(st, x, worst, lanes);
     for (int l = 0; l < lot.count; ++l) to[lot.problem[l]] = lanes[l];
   };
-  const V scale[2] = {b.i_aa * st.scale, b.i_tt * st.scale};
-  double* const values[2] = {out.advantage, out.tie};
-  double* const errors[2] = {out.advantage_error, out.tie_error};
-  for (int k = 0; k < 2; ++k) {
-    if (!values[k]) continue;
-    write(b.value[k], FitStatus::not_converged, values[k]);
-    write(select(b.estimated[k] == V(0.), V(core::kNaN<double>), sqrt(scale[k])), FitStatus::ok, errors[k]);
-  }
+  const auto write_parameter = [&](int k, V variance, double* value, double* error) {
+    if (!value) return;
+    const V none(core::kNaN<double>);
+    write(b.value[k], FitStatus::not_converged, value);
+    write(select(b.estimated[k] == V(0.), none, sqrt(variance * st.scale)), FitStatus::ok, error);
+  };
+  write_parameter(0, b.i_aa, out.advantage, out.advantage_error);
+  write_parameter(1, b.i_tt, out.tie, out.tie_error);
 }
 
 template <class P, class T>
@@ -135,11 +135,12 @@ SOFTMAP_HD void write_test_item(State<P>& st, int n, const Rescale& rescale, boo
     score = fmadd(share, V(rescale.high - rescale.low), V(rescale.low));
   }
   if (out.standard_errors) {
+    V factor(1.);  // of the error of sum_i right_i s_i
     for (int i = 0; i < n; ++i) st.right[i] = st.right_low[i] = V(0.);
     if (rescale.wanted) {
       // d score / d (test, low, high) is proportional to (range, test - high, low - test) / range^2.
       const V below = test - low, above = high - test;
-      typename State<P>::Mask seek_low = outside == outside, seek_high = seek_low;
+      auto seek_low = outside == outside, seek_high = seek_low;
       for (int k = 0; k < m; ++k) {
         const auto is_low = seek_low & (st.s[k] == low), is_high = seek_high & (st.s[k] == high);
         st.right[k] = select(is_low, -above, V(0.)) + select(is_high, -below, V(0.));
@@ -147,15 +148,15 @@ SOFTMAP_HD void write_test_item(State<P>& st, int n, const Rescale& rescale, boo
         seek_high = seek_high & !is_high;
       }
       st.right[m] = core::two_sum(below, above, st.right_low[m]);
-      error = sqrt(contrast_variance(st, n)) * (V(rescale.high - rescale.low) / (range * range));
-      error = select(outside == V(0.), abs(error), V(core::kNaN<double>));
+      factor = V(rescale.high - rescale.low) / (range * range);
     } else if (centred) {
       for (int i = 0; i < n; ++i) st.right[i] = V(i == m ? n - 1. : -1.);
-      error = sqrt(contrast_variance(st, n)) * V(1. / n);
+      factor = V(1. / n);
     } else {
       st.right[m] = V(1.);
-      error = sqrt(contrast_variance(st, n));
     }
+    error = sqrt(contrast_variance(st, n)) * factor;
+    if (rescale.wanted) error = select(outside == V(0.), abs(error), V(core::kNaN<double>));
   }
   double lanes[4][P::kLanes];
   store_valid(st, score, FitStatus::not_converged, lanes[0]);
@@ -178,13 +179,11 @@ SOFTMAP_HD void write_test_item(State<P>& st, int n, const Rescale& rescale, boo
 // All results of fit_many.
 template <class P, class T>
 SOFTMAP_HD void write_fit(State<P>& st, int n, bool border, const Lot<P>& lot, const FitOut<T>& out) {
-  const int count = lot.count;
-  const Index* const problem = lot.problem;
   double lanes[P::kLanes];
   const auto write_items = [&](const typename State<P>::Column& x, FitStatus worst, T* to) {
     for (int i = 0; i < n; ++i) {
       store_valid(st, x[i], worst, lanes);
-      for (int l = 0; l < count; ++l) to[problem[l] * n + i] = static_cast<T>(lanes[l]);
+      for (int l = 0; l < lot.count; ++l) to[lot.problem[l] * n + i] = static_cast<T>(lanes[l]);
     }
   };
   write_items(st.s, FitStatus::not_converged, out.scores);
@@ -193,14 +192,14 @@ SOFTMAP_HD void write_fit(State<P>& st, int n, bool border, const Lot<P>& lot, c
     write_items(st.newton, FitStatus::ok, out.standard_errors);
   }
   P::store(st.status, lanes);
-  for (int l = 0; l < count; ++l) out.status[problem[l]] = static_cast<FitStatus>(lanes[l]);
+  for (int l = 0; l < lot.count; ++l) out.status[lot.problem[l]] = static_cast<FitStatus>(lanes[l]);
   P::store(st.n_iter, lanes);
   const auto solved = [&](int l) {
-    return out.status[problem[l]] == FitStatus::ok || out.status[problem[l]] == FitStatus::not_converged;
+    return out.status[lot.problem[l]] == FitStatus::ok || out.status[lot.problem[l]] == FitStatus::not_converged;
   };
-  for (int l = 0; l < count; ++l) out.n_iter[problem[l]] = solved(l) ? static_cast<std::int32_t>(lanes[l]) : 0;
+  for (int l = 0; l < lot.count; ++l) out.n_iter[lot.problem[l]] = solved(l) ? static_cast<std::int32_t>(lanes[l]) : 0;
   store_valid(st, st.gradient_max, FitStatus::not_converged, lanes);
-  for (int l = 0; l < count; ++l) out.gradient_max[problem[l]] = lanes[l];
+  for (int l = 0; l < lot.count; ++l) out.gradient_max[lot.problem[l]] = lanes[l];
   if (border) write_border(st, lot, out);
 }
 

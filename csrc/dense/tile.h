@@ -19,7 +19,7 @@ struct Tile {
   int n;
   bool ordered, ties;
   alignas(64) typename P::template Numbers<kItems> mean, precision;  // not scaled
-  alignas(64) typename P::template Numbers<kPairs> win[2], loss[2], tie[2];
+  alignas(64) typename P::template Sets<kPairs> win, loss, tie;
 
   SOFTMAP_HD int n_pairs() const { return n * (n - 1) / 2; }
   SOFTMAP_HD int n_sets() const { return ordered ? 2 : 1; }
@@ -33,14 +33,15 @@ struct State {
   using Mask = typename core::lane<V>::Mask;
   static constexpr int kColumn = Laplacian<P, kItems>::kColumn;
   using Column = typename P::template Values<kColumn>;
+  using Resting = typename P::template Resting<kColumn>;
   using Pairs = typename P::template Values<kItems*(kItems - 1) / 2>;
 
   Laplacian<P, kItems> hessian;
-  Column mean, precision;
-  Column s, base, step, newton;
+  Resting mean, precision, s, g;
+  Resting weight;  // total of the comparisons of an item
+  Column base, step, newton;
   Pairs path;  // resistance of the shortest path between two items
-  Column g, low, lowest, right, right_low;
-  Column weight;  // total of the comparisons of an item
+  Column low, lowest, right, right_low;
   Pairs flow;
   V scale, largest;  // largest weight
   V size;            // max(1, max |s|)
@@ -72,10 +73,10 @@ SOFTMAP_HD V mean_of(const Column& x, int n) {
   return sum * V(1. / n);
 }
 // max |x_i|, NaN where an entry is infinite or NaN.
-template <class Column, class V = ValueOf<Column>>
+template <int N = 0, class Column, class V = ValueOf<Column>>
 SOFTMAP_HD V largest_of(const Column& x, int n) {
   V largest(0.), zero(0.);
-  SOFTMAP_UNROLL
+  SOFTMAP_UNROLL(N)
   for (int i = 0; i < n; ++i) {
     largest = max(largest, abs(x[i]));
     zero = fmadd(x[i], V(0.), zero);

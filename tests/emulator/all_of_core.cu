@@ -1,7 +1,7 @@
 // All of csrc/core for a device, in both precisions: nvcc must take it without a warning.
 // tests/test_core.py checks that no function is left out.
 #include "core/half.h"
-#include "core/ties.h"
+#include "core/pair.h"
 
 namespace softmap::core {
 namespace {
@@ -28,7 +28,7 @@ __device__ void link_functions(Results<T>& to, T x) {
   to.put(Link::log_probabilities(x));
   to.put(Link::slopes(x));
   to.put(Link::slopes_between(Link::mark(x), Link::mark(T(1))));
-  to.put(Link::steepest(x));
+  to.put(Link::steepest(x), probability<Link>(x, true), standardised(x, x, x), weighted(x, x));
 }
 
 template <class Model, class T>
