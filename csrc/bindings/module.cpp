@@ -25,11 +25,11 @@ const Runtime& runtime() { return *g_runtime; }
 
 namespace bindings {
 void bind_softmax(py::module_&);
+void bind_pairwise(py::module_&);
+void bind_fit(py::module_&);
 #if defined(SOFTMAP_DEVICE)
 void bind_device(py::module_&);
 #else
-void bind_pairwise(py::module_&);
-void bind_fit(py::module_&);
 void bind_counts(py::module_&);
 void bind_labels(py::module_&);
 void bind_graph(py::module_&);
@@ -49,8 +49,6 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   const py::capsule capsule = py::module_::import("softmap._runtime").attr("capsule");
   g_runtime = static_cast<const Runtime*>(PyCapsule_GetPointer(capsule.ptr(), kRuntimeCapsule));
   if (!g_runtime) throw py::error_already_set();
-  bindings::bind_pairwise(m);
-  bindings::bind_fit(m);
   bindings::bind_counts(m);
   bindings::bind_labels(m);
   bindings::bind_graph(m);
@@ -58,4 +56,6 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   bindings::bind_special(m);
 #endif
   bindings::bind_softmax(m);
+  bindings::bind_pairwise(m);
+  bindings::bind_fit(m);
 }
