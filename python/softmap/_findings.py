@@ -26,6 +26,8 @@ def findings_of(
     ties: str,
 ) -> list[Finding]:
     """Return the findings on a fit that converged."""
+    if np.isnan(error).all():  # errors="none"
+        return [*_no_ties(c, ties), *_tie_model(problem, theta)]
     return [
         *_prior_decides(c.items, problem, theta, terms, error, found),
         *_position_bias(c, problem, theta),
@@ -46,7 +48,7 @@ def _prior_decides(
     elsewhere. Where it puts them nowhere, the other findings have said so.
     """
     structural = any(finding.structural for finding in found.findings)
-    if problem.precision == 0.0 or structural or np.isnan(error).all():
+    if problem.precision == 0.0 or structural:
         return []
     flat = dataclasses.replace(problem, precision=0.0)
     step, _ = flat.step(terms, flat.evaluate(theta)[1], 1e-3)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from softmap._newton import Problem, Terms
 
 _FEW_ITEMS = 64
-_MOST_DENSE = 256  # items of a full matrix
+_MOST_DENSE = 2000  # items of a full matrix
 _MOST_STEPS = 20_000  # of conjugate gradients
 _PROBES = 16
 

@@ -100,9 +100,10 @@ def fit(
         half wins makes "fisher" too wide), but needs data: it is too small for an item that has
         only won, only lost or only tied. "cluster" squares the sum over each cluster instead, with
         the factor G / (G - 1) for G clusters: right where comparisons depend on each other within a
-        cluster, for some dozens of clusters or more. "none" leaves errors NaN and ranks open: for
-        the time that they take among many items. Default: "cluster" where clusters were given,
-        else "sandwich". Standard errors are of centred scores: C V C with C = I - 11'/n.
+        cluster, for some dozens of clusters or more. "none" leaves errors NaN, ranks open and the
+        findings that need errors out: for the time that they take among many items. Default:
+        "cluster" where clusters were given, else "sandwich". Standard errors are of centred scores:
+        C V C with C = I - 11'/n.
         Beyond 2,000 items no covariance is kept: standard errors of scores are then estimates by
         random probes, with the typical relative error `Fit.error_uncertainty`, NaN where the
         probes say nothing; the rank ranges count intervals that do not overlap, and "cluster" is
