@@ -25,30 +25,68 @@ struct Laplacian {
   Column inverse;                                          // 1 / d_i
 };
 
+// Gives row i what it gets when the kCount items from k on are eliminated, whose rows are not yet divided by d.
+template <int kCount, int N, class P, int kItems>
+SOFTMAP_HD void eliminate_from(Laplacian<P, kItems>& a, int n, int i, int k) {
+  using V = typename P::V;
+  const int i_row = row_start(n, i);
+  int row[kCount];
+  V ratio[kCount], p = a.p[i];
+  SOFTMAP_UNROLL(kCount)
+  for (int q = 0; q < kCount; ++q) {
+    row[q] = row_start(n, k + q);
+    ratio[q] = a.h[row[q] + i] * a.inverse[k + q];
+    p = fmadd(a.p[k + q], ratio[q], p);
+  }
+  a.p[i] = p;
+  SOFTMAP_UNROLL(N)
+  for (int j = i + 1; j < n; ++j) {
+    V h = a.h[i_row + j];
+    SOFTMAP_UNROLL(kCount)
+    for (int q = 0; q < kCount; ++q) h = fmadd(ratio[q], a.h[row[q] + j], h);
+    a.h[i_row + j] = h;
+  }
+}
+
 // N is n where that is known when compiling, else 0. grounded: lanes whose p are all 0; there the last x is set to 0. Any other
 // pivot that is 0 makes x infinite or NaN.
+//
+// Large systems do not fit into the first cache: four items are eliminated before the rest of the rows is gone through once.
 template <int N, class P, int kItems, class Mask>
 SOFTMAP_HD void factor(Laplacian<P, kItems>& a, int n_items, Mask grounded) {
   using V = typename P::V;
+  constexpr int kBlock = N > 0 ? 1 : 4;
   const int n = N > 0 ? N : n_items;
-  SOFTMAP_UNROLL(N)
-  for (int k = 0; k < n - 1; ++k) {
+  const auto invert = [&](int k) {
     const int k_row = row_start(n, k);
     V d = a.p[k];
     SOFTMAP_UNROLL(N)
     for (int j = k + 1; j < n; ++j) d = d + a.h[k_row + j];
-    const V inverse = V(1.) / d, p = a.p[k];
+    a.inverse[k] = V(1.) / d;
+  };
+  const auto divide = [&](int k) {
+    const int k_row = row_start(n, k);
     SOFTMAP_UNROLL(N)
-    for (int i = k + 1; i < n; ++i) {
-      const int i_row = row_start(n, i);
-      const V ratio = a.h[k_row + i] * inverse;
-      SOFTMAP_UNROLL(N)
-      for (int j = i + 1; j < n; ++j) a.h[i_row + j] = fmadd(ratio, a.h[k_row + j], a.h[i_row + j]);
-      a.h[k_row + i] = ratio;
-      a.p[i] = fmadd(p, ratio, a.p[i]);
+    for (int j = k + 1; j < n; ++j) a.h[k_row + j] = a.h[k_row + j] * a.inverse[k];
+    a.p[k] = a.p[k] * a.inverse[k];
+  };
+  int first = 0;
+  if constexpr (kBlock == 4) {
+    for (; first + kBlock < n; first += kBlock) {
+      invert(first);
+      eliminate_from<1, N>(a, n, first + 1, first), invert(first + 1);
+      eliminate_from<2, N>(a, n, first + 2, first), invert(first + 2);
+      eliminate_from<3, N>(a, n, first + 3, first), invert(first + 3);
+      for (int i = first + kBlock; i < n; ++i) eliminate_from<kBlock, N>(a, n, i, first);
+      for (int k = first; k < first + kBlock; ++k) divide(k);
     }
-    a.p[k] = p * inverse;
-    a.inverse[k] = inverse;
+  }
+  SOFTMAP_UNROLL(N)
+  for (int k = first; k < n - 1; ++k) {
+    invert(k);
+    SOFTMAP_UNROLL(N)
+    for (int i = k + 1; i < n; ++i) eliminate_from<1, N>(a, n, i, k);
+    divide(k);
   }
   a.inverse[n - 1] = select(grounded, V(0.), V(1.) / a.p[n - 1]);
 }
