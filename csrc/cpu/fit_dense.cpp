@@ -1,6 +1,7 @@
 #include "cpu/lanes.h"
 #include "cpu/pack.h"
 #include "cpu/parallel.h"
+#include "cpu/transpose.h"
 #include "dense/newton.h"
 #include "dense/newton_ordinary.h"
 #include "dense/prepare.h"
@@ -79,14 +80,46 @@ Quick quick_for(const Tile& t, const FitOptions& options) {
   return options.probit ? quick_for<core::Probit>(t.n) : quick_for<core::Logit>(t.n);
 }
 
-// Loads a tile; spare lanes repeat its last problem.
+// The problem of a lane; spare lanes repeat the first one.
+Index problem_of(const Lot& lot, int lane) { return lot.problem[lane < lot.count ? lane : 0]; }
+
+// As load_table for each lane, where all numbers are in one table of doubles: squares of it are transposed in registers.
+void load_wins(const Tables<double>& tables, const Lot& lot, Tile& t) {
+  const int n = tables.n;
+  const double* table[kWidth];
+  for (int lane = 0; lane < kWidth; ++lane) table[lane] = tables.wins + problem_of(lot, lane) * n * n;
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; j += kWidth) {
+      const int count = n - j < kWidth ? n - j : kWidth;
+      V entries[kWidth];
+#pragma GCC unroll 8
+      for (int lane = 0; lane < kWidth; ++lane) {
+        const double* const from = table[lane] + i * n + j;
+        entries[lane] = count == kWidth ? V::load(from) : V::load(from, count, 0.);
+      }
+      transpose(entries);
+#pragma GCC unroll 8
+      for (int c = 0; c < kWidth; ++c) {
+        if (c >= count || j + c == i) continue;
+        const int low = j + c < i ? j + c : i, high = j + c < i ? i : j + c;
+        entries[c].store((j + c < i ? t.loss[0] : t.win[0]) + (row_start(n, low) + high) * kWidth);
+      }
+    }
+  }
+}
+template <class T>
+void load_tables(const Tables<T>& tables, const Lot& lot, Tile& t) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    if (!tables.losses && !tables.ties) return load_wins(tables, lot, t);
+  }
+  for (int lane = 0; lane < kWidth; ++lane) load_table(tables, problem_of(lot, lane), t, lane);
+}
+
+// Loads a tile.
 template <class Load>
 V load_lot(const Lot& lot, const Priors& priors, const FitOptions& options, const Load& load, Tile& t, State& st) {
-  for (int lane = 0; lane < kWidth; ++lane) {
-    const Index problem = lot.problem[lane < lot.count ? lane : lot.count - 1];
-    load(t, problem, lane);
-    if (priors.stride > 0) load_priors(priors, problem, t, lane);
-  }
+  load(t, lot);
+  for (int lane = 0; priors.stride > 0 && lane < kWidth; ++lane) load_priors(priors, problem_of(lot, lane), t, lane);
   Recession::Least room[3 * kMaxItems * kMaxItems];
   const V status = prepare(t, st, options, room);
   if (has_border(options)) start_border(t, st, options);
@@ -100,7 +133,7 @@ struct Hint {
   double score[kMaxItems];
 };
 
-// Solves all problems, a tile at a time: load(tile, problem, lane) writes one table, finish(state, problems) reads the
+// Solves all problems, a tile at a time: load(tile, problems) writes their tables, finish(state, problems) reads the
 // results. What the quick way leaves is collected until it fills a tile.
 template <class Load, class Finish>
 void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Priors& priors, const FitOptions& options,
@@ -156,7 +189,7 @@ void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Prior
 template <class T>
 void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& options, const FitOut<T>& out, const Exec& exec) {
   const int n = tables.n;
-  const auto load = [&](Tile& t, Index problem, int lane) { load_table(tables, problem, t, lane); };
+  const auto load = [&](Tile& t, const Lot& lot) { load_tables(tables, lot, t); };
   const auto finish = [&](State& st, const Lot& lot) { write_fit(st, n, has_border(options), lot, out); };
   for_each_tile(n, tables.losses != nullptr, tables.ties != nullptr, tables.n_problems, priors, options, {}, exec, load, finish);
 }
@@ -185,7 +218,9 @@ template <class T>
 void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, const Rescale& rescale,
                            bool centred, const AnchorOut<T>& out, const Exec& exec) {
   const int n = tables.m + 1;
-  const auto load = [&](Tile& t, Index problem, int lane) { load_row(tables, problem, t, lane); };
+  const auto load = [&](Tile& t, const Lot& lot) {
+    for (int lane = 0; lane < kWidth; ++lane) load_row(tables, problem_of(lot, lane), t, lane);
+  };
   const auto finish = [&](State& st, const Lot& lot) { write_test_item(st, n, rescale, centred, lot, out); };
   for_each_tile(n, false, false, tables.n_problems, priors, options,
                 anchors_alone(tables, priors, options, !out.standard_errors, exec), exec, load, finish);
