@@ -2,6 +2,9 @@
 #include <pthread.h>
 #include <pybind11/pybind11.h>
 #include <sched.h>
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 #include <unistd.h>
 
 #include <atomic>
@@ -96,10 +99,30 @@ void read_environment() {
   if (bytes) blocks().limit(static_cast<std::size_t>(*bytes));
 }
 
+// 0 where the system does not say.
+std::size_t system_cache_bytes([[maybe_unused]] int level) {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  const long n = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+  return n > 0 ? static_cast<std::size_t>(n) : 0;
+#elif defined(__APPLE__)
+  std::size_t n = 0, size = sizeof n;
+  return sysctlbyname(level == 2 ? "hw.perflevel0.l2cachesize" : "hw.l3cachesize", &n, &size, nullptr, 0) == 0 ? n : 0;
+#else
+  return 0;
+#endif
+}
+
 void* acquire(std::size_t bytes) { return blocks().enabled() ? blocks().acquire(bytes) : nullptr; }
 void release(void* data) { blocks().release(data); }
 
-const Runtime kRuntime{&parallel, &default_threads, &acquire, &release};
+// As the system says; where it does not, what processors of servers have at least.
+std::size_t cache_bytes(int level) {
+  static const std::size_t sizes[2] = {system_cache_bytes(2), system_cache_bytes(3)};
+  const std::size_t given = sizes[level - 2];
+  return given > 0 ? given : level == 2 ? std::size_t(1) << 20 : std::size_t(16) << 20;
+}
+
+const Runtime kRuntime{&parallel, &default_threads, &acquire, &release, &cache_bytes};
 
 // True where both the processor and the operating system support the instruction sets of a backend.
 bool supports(const std::string& isa) {

@@ -15,8 +15,10 @@ struct Runtime {
   // Memory for a large result, and its return: nullptr where the pool is off or the system has no more.
   void* (*acquire)(std::size_t bytes);
   void (*release)(void* data);
+  // Bytes of the data cache of that level, 2 or 3.
+  std::size_t (*cache_bytes)(int level);
 };
 
-inline constexpr const char* kRuntimeCapsule = "softmap._runtime.v1";
+inline constexpr const char* kRuntimeCapsule = "softmap._runtime.v2";
 
 }  // namespace softmap
