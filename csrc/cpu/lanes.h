@@ -8,11 +8,15 @@
 //
 //   permute(a, k)         lane i is a[k[i]]
 //   permute(a, b, k)      lane i is a[k[i]], or b[k[i] - size]
+//   low_half, high_half   half of the lanes of a float register in double; from_halves(a, b) is the other way, rounded (not in
+//   128 bits)
 #include <cstddef>
 
 #include "core/lane.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include "cpu/lanes_neon.h"
 #endif
 
 namespace softmap::cpu {
@@ -129,6 +133,12 @@ struct Lanes<double> {
     return _mm512_permutex2var_pd(a.v, _mm512_loadu_si512(k), b.v);
   }
 };
+
+inline Lanes<double> low_half(Lanes<float> a) { return _mm512_cvtps_pd(_mm512_castps512_ps256(a.v)); }
+inline Lanes<double> high_half(Lanes<float> a) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(a.v, 1)); }
+inline Lanes<float> from_halves(Lanes<double> a, Lanes<double> b) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a.v)), _mm512_cvtpd_ps(b.v), 1);
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -265,9 +275,15 @@ struct Lanes<double> {
   }
 };
 
-#else
+inline Lanes<double> low_half(Lanes<float> a) { return _mm256_cvtps_pd(_mm256_castps256_ps128(a.v)); }
+inline Lanes<double> high_half(Lanes<float> a) { return _mm256_cvtps_pd(_mm256_extractf128_ps(a.v, 1)); }
+inline Lanes<float> from_halves(Lanes<double> a, Lanes<double> b) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(a.v)), _mm256_cvtpd_ps(b.v), 1);
+}
 
-// 128-bit vectors of the compiler: SSE2 or NEON. (g++ drops the attribute from a typedef that depends on T.)
+#elif !defined(__aarch64__)
+
+// 128-bit vectors of the compiler: SSE2. (g++ drops the attribute from a typedef that depends on T.)
 template <class T>
 struct Register;
 template <>
@@ -389,6 +405,12 @@ struct Lanes {
     }
   }
 };
+
+inline Lanes<double> low_half(Lanes<float> a) { return Register<double>::Vector{double(a.v[0]), double(a.v[1])}; }
+inline Lanes<double> high_half(Lanes<float> a) { return Register<double>::Vector{double(a.v[2]), double(a.v[3])}; }
+inline Lanes<float> from_halves(Lanes<double> a, Lanes<double> b) {
+  return Register<float>::Vector{float(a.v[0]), float(a.v[1]), float(b.v[0]), float(b.v[1])};
+}
 
 #endif
 
