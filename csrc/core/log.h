@@ -20,28 +20,37 @@ inline constexpr float kLn2Short<float> = 0x1.62ep-1f;
 template <>
 inline constexpr float kLn2Rest<float> = 0x1.0bfbe8p-15f;
 
-// log((x + low) 2^e) where |low| is at most an ulp of x and e is an integer.
+// log((x + low) 2^e) as k kLn2Short + tail, the product exact, for a normal x > 0; |low| is at most an ulp of x, e is an integer.
 //
 //   x = 2^k z,  z in [sqrt(1/2), sqrt(2)),  f = z - 1 + 2^-k low,  s = f / (2 + f)
 //   log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))),  and then (k + e) log 2
-//
-// 0 gives -inf, a negative number NaN, inf inf, NaN NaN; x may be subnormal.
 template <class V>
-SOFTMAP_HD V log(V x, V low, V e) {
+struct LogParts {
+  V k, tail;
+};
+template <class V>
+SOFTMAP_HD LogParts<V> log_parts(V x, V low, V e) {
   using T = typename lane<V>::Scalar;
-  const V one = V(T(1)), half = V(T(0.5)), zero = V(T(0));
-  const auto tiny = x < V(Format<T>::min_normal);
-  const V lift = select(tiny, V(T(0x1p60)), one);
-  const V y = x * lift, k_whole = exponent(y);
-  V z = scale2(y, -k_whole);
+  const V one = V(T(1)), half = V(T(0.5)), k_whole = exponent(x);
+  V z = scale2(x, -k_whole);
   const auto above = z > V(T(0x1.6a09e6p+0));
   z = select(above, z * half, z);
   const V k_z = select(above, k_whole + one, k_whole);
-  const V f = (z - one) + scale2(low * lift, -k_z);
-  const V k = select(tiny, k_z - V(T(60)), k_z) + e;
+  const V f = (z - one) + scale2(low, -k_z), k = k_z + e;
   const V s = f / (V(T(2)) + f), s2 = s * s, h = half * f * f;
   const V inner = fmadd(s, fmadd(s2, polynomial<kLog<T>>(s2), h), k * V(kLn2Rest<T>));
-  const V r = fmadd(k, V(kLn2Short<T>), f - (h - inner));
+  return {k, f - (h - inner)};
+}
+
+// log((x + low) 2^e) for every x: 0 gives -inf, a negative number NaN, inf inf, NaN NaN; x may be subnormal.
+template <class V>
+SOFTMAP_HD V log(V x, V low, V e) {
+  using T = typename lane<V>::Scalar;
+  const V zero = V(T(0));
+  const auto tiny = x < V(Format<T>::min_normal);
+  const V lift = select(tiny, V(T(0x1p60)), V(T(1)));
+  const auto parts = log_parts(x * lift, low * lift, select(tiny, e - V(T(60)), e));
+  const V r = fmadd(parts.k, V(kLn2Short<T>), parts.tail);
   return select(x > zero, select(x < V(kInf<T>), r, x), select(x == zero, V(-kInf<T>), V(kNaN<T>)));
 }
 

@@ -91,15 +91,30 @@ class ScaledExp {
  public:
   static constexpr T kLowest = sizeof(T) == 4 ? T(-120) : T(-1000);
   explicit ScaledExp(T reference) : magic_(kMagic - reference), low_((reference + kLowest) * core::kLn2High<T>) {}
+  explicit ScaledExp(L reference)  // one a lane
+      : magic_(L(kMagic) - reference), low_((reference + L(kLowest)) * L(core::kLn2High<T>)) {}
   L operator()(L x) const {
-    x = max(low_, x);
-    const L z = fmadd(x, L(core::kLog2E<T>), magic_), n = z - magic_;
-    const L r = fmadd(n, L(-core::kLn2Low<T>), fmadd(n, L(-core::kLn2High<T>), x));
-    const L root = roots_(z);
-    return fmadd(fmadd(r * r, core::polynomial<Roots<T>::polynomial>(r), r), root, root);
+    L root;
+    const L r = reduced(x, root);
+    return fmadd(r, root, root);
+  }
+  // And what rounding takes from it.
+  L operator()(L x, L& low) const {
+    L root;
+    const L r = reduced(x, root), e = fmadd(r, root, root);
+    low = fmadd(r, root, root - e);
+    return e;
   }
 
  private:
+  // exp(r) - 1.
+  L reduced(L x, L& root) const {
+    x = max(low_, x);
+    const L z = fmadd(x, L(core::kLog2E<T>), magic_), n = z - magic_;
+    const L r = fmadd(n, L(-core::kLn2Low<T>), fmadd(n, L(-core::kLn2High<T>), x));
+    root = roots_(z);
+    return fmadd(r * r, core::polynomial<Roots<T>::polynomial>(r), r);
+  }
   L magic_, low_;
   Roots<T> roots_;
 };

@@ -1,7 +1,7 @@
 #include "softmax.h"
 
 #include "cpu/softmax_exact.h"
-#include "cpu/softmax_short.h"
+#include "cpu/softmax_paths.h"
 
 namespace softmap::cpu {
 namespace {
@@ -23,34 +23,25 @@ void map_rows(const Rows<const S>& x, const Rows<S>& out, const Exec& exec, RowF
   });
 }
 
-// True where the rows lie one after the other, without gaps.
-template <class S>
-bool is_dense(const Rows<S>& x) {
-  const Index n = x.along.size();
-  return x.along.contiguous() && (x.across.n == 0 || (x.across.n == 1 && x.across.stride[0] == n));
-}
-
 }  // namespace
 
 template <class S>
 void softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
-  constexpr Index kWidth = LanesOf<S>::size;
-  const Index n = x.along.size();
-  if (kWidth * sizeof(Compute<S>) > 16 && n > 1 && n <= kShortVectors * kWidth && x.across.size() >= kWidth) {
-    const bool plain = temperature.stride == 0 && temperature[0] == Compute<S>(1);
-    return short_softmax(n, x, temperature, out, plain && is_dense(x) && is_dense(out), exec);
-  }
+  if (is_short<S>(x.along.size())) return short_softmax(x, temperature, out, exec);
+  if (are_columns(x)) return columns_softmax(x, temperature, out, exec);
   map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { exact_softmax(row, temperature[i], to); });
 }
 
 template <class S>
 void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
+  if (is_short<S>(x.along.size())) return short_log_softmax(x, temperature, out, exec);
   map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { exact_log_softmax(row, temperature[i], to); });
 }
 
 template <class S>
 void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, const Exec& exec) {
   const Index n = x.along.size();
+  if (is_short<S>(n)) return short_logsumexp(x, temperature, out, exec);
   const Scratch<S> buffer(row_slots(x, n, exec), x.along.contiguous() ? 0 : n);
   each_row(x, n, exec, buffer,
            [&](const Row<S>& row, Index i, int) { out[i] = core::to_storage<S>(exact_logsumexp(row, temperature[i])); });

@@ -1,255 +1,174 @@
 #pragma once
-// Softmax of many short rows at once. A block is as many rows as a register has lanes: exp is computed along memory, whatever
-// rows it belongs to, then the sums of all rows of the block lie in one register.
-#include "cpu/lanes_exp.h"
-#include "cpu/softmax_exact.h"
+// Softmax of rows of up to some 190 numbers, a block at once.
+#include "cpu/short_rows.h"
 
 namespace softmap::cpu {
 namespace {
 
-// Rows of up to so many registers are taken many at a time, where registers are wider than 128 bits.
-inline constexpr Index kShortVectors = 12;
-
-// exp is held as exp(x) 2^-reference with a reference that puts exp(0) at 2^kPlace and is the same for all rows. x is held down
-// to kMostExponent; rows whose sum is not between kLeast and kMostSum are taken anew.
+// The reference of exp puts exp(0) at 2^kPlace for all rows. x is held down to kMostExponent; rows whose sum is not between
+// kLeast and kMostSum are taken anew.
 template <class T>
-inline constexpr T kPlace = sizeof(T) == 4 ? T(60) : T(400);
-template <class T>
-inline constexpr double kLeast = sizeof(T) == 4 ? 0x1p32 : 0x1p100;
+inline constexpr T kLeast = sizeof(T) == 4 ? T(0x1p32) : T(0x1p100);
 template <class T>
 inline constexpr T kMostExponent = sizeof(T) == 4 ? T(39) : T(410);
 template <class T>
 inline constexpr T kMostSum = sizeof(T) == 4 ? T(0x1p100) : T(0x1p900);
 
-inline constexpr Index kAheadBytes = 8192;  // how far ahead memory is asked for
-
-template <class T>
-T max_of(Lanes<T> v) {
-  T x[Lanes<T>::size];
-  v.store(x);
-  T m = x[0];
-  for (int k = 1; k < Lanes<T>::size; ++k) m = core::max(x[k], m);
-  return m;
+template <class L, class T = typename core::lane<L>::Scalar>
+auto is_fine(L total) {
+  return (L(kLeast<T>) <= total) & (total <= L(kMostSum<T>));
 }
 
-// Indices that pick the even and the odd lanes of two registers.
-template <class T>
-struct Alternate {
-  static constexpr int kSize = Lanes<T>::size;
-  typename core::Format<T>::Int even[kSize], odd[kSize];
-  constexpr Alternate() : even{}, odd{} {
-    for (int k = 0; k < kSize; ++k) even[k] = 2 * k, odd[k] = 2 * k + 1;
-  }
-};
-template <class T>
-alignas(64) inline constexpr Alternate<T> kAlternate{};
-
-// A sum, and what rounding took from it: added up plainly, even ten numbers would show in the last bits.
-template <class L>
-struct WithRest {
-  L sum, rest;
-  friend WithRest operator+(WithRest a, WithRest b) {
-    L rounding;
-    const L sum = core::two_sum(a.sum, b.sum, rounding);
-    return {sum, (a.rest + b.rest) + rounding};
-  }
-};
-
-// Lane i is the sum of the lanes of v[i].
-template <class T, class W = WithRest<Lanes<T>>>
-W sums_of(W (&v)[Lanes<T>::size]) {
-  const auto lanes_of = [](W a, W b, const auto* k) { return W{permute(a.sum, b.sum, k), permute(a.rest, b.rest, k)}; };
-  const auto merge = [&](W a, W b) { return lanes_of(a, b, kAlternate<T>.even) + lanes_of(a, b, kAlternate<T>.odd); };
-  for (int count = Lanes<T>::size / 2; count > 0; count /= 2) {
-    for (int k = 0; k < count; ++k) v[k] = merge(v[2 * k], v[2 * k + 1]);
-  }
-  return v[0];
-}
-
-// Indices that gather one column of rows of n elements from n registers: two registers first, then one more at a time.
-template <class T, int n>
-struct Columns {
-  static constexpr int kSize = Lanes<T>::size;
-  typename core::Format<T>::Int from[n][n - 1][kSize];
-  constexpr Columns() : from{} {
-    for (int j = 0; j < n; ++j) {
-      for (int k = 0; k < n - 1; ++k) {
-        for (int lane = 0; lane < kSize; ++lane) {
-          const int at = lane * n + j, in = at / kSize;  // where row `lane` has its column j
-          from[j][k][lane] = in == k + 1 ? kSize + at % kSize : k == 0 && in == 0 ? at % kSize : lane;
-        }
-      }
-    }
-  }
-};
-template <class T, int n>
-alignas(64) inline constexpr Columns<T, n> kColumns{};
-
-// The row that each element of a block belongs to.
-template <class T>
-void fill_owners(typename core::Format<T>::Int* owner, Index n) {
-  for (Index i = 0; i < Lanes<T>::size * n; ++i) owner[i] = static_cast<typename core::Format<T>::Int>(i / n);
-}
-
-// Blocks of Lanes<T>::size rows of n elements that lie one after the other; kN is n where that is known, else 0.
-template <class S, int kN>
-class ShortRows {
+// Takes the rows anew that the common reference does not suit, into what is kept: with a reference of their own, which comes to
+// the same bits where both would do, or, beyond the range of ScaledExp, exactly: then they are final, and 1 in the result.
+template <class S>
+[[gnu::noinline]] Lanes<Compute<S>> redo_softmax(const Block<S>& b, Lanes<Compute<S>> totals) {
   using T = Compute<S>;
   using L = Lanes<T>;
-  using Int = typename core::Format<T>::Int;
+  T total[L::size], exact[L::size];
+  totals.store(total);
+  for (Index r = 0; r < L::size; ++r) {
+    exact[r] = 0;
+    if (r >= b.count || (total[r] >= kLeast<T> && total[r] <= kMostSum<T>)) continue;
+    T* const e = b.kept + r * b.n;
+    T tops[L::size], top = -kInf<T>;
+    L most(-kInf<T>);
+    for (Index i = 0; i < b.n; i += L::size) most = max(b.z(r, i, -kInf<T>), most);
+    most.store(tops);
+    for (const T t : tops) top = core::max(t, top);
+    if (total[r] == total[r] && core::abs(top) < kScaledExpLimit<T>) {
+      const ScaledExp<T> exp(core::round_even(top * core::kLog2E<T>) - kPlace<T>);
+      for (Index i = 0; i < b.n; i += L::size) {
+        const L v = exp(b.z(r, i, -kInf<T>));
+        b.n - i < L::size ? v.store(e + i, static_cast<int>(b.n - i)) : v.store(e + i);
+      }
+    } else {
+      const bool masked = top == -kInf<T> && !b.temperature;  // all of it: a frequent case
+      S row[kShortVectors * L::size];
+      if (!masked) exact_softmax(b.row(r), b.temperature_of(r), row);
+      for (Index i = 0; i < b.n; ++i) e[i] = masked ? kNaN<T> : core::to_compute(row[i]);
+      exact[r] = 1;
+    }
+  }
+  return L::load(exact);
+}
 
- public:
-  static constexpr Index kRows = L::size;
-  ShortRows(Index n, T* kept, const Int* owner) : n_(kN > 0 ? kN : n), kept_(kept), owner_(owner) {}
-
-  // out = softmax(x) for one block.
-  void softmax(const S* x, S* out) {
-    exp_to_kept(x);
-    WithRest<L> total = sum_rows();
-    const auto fine = (L(T(kLeast<T>)) <= total.sum) & (total.sum <= L(kMostSum<T>));
-    if (!all(fine)) [[unlikely]]
-      total = redo(total.sum, x);
-    // 1 / (sum + rest) in two parts, so that the quotient is rounded once.
-    const L scale = L(T(1)) / total.sum, low = fmadd(-total.rest, scale, fmadd(total.sum, -scale, L(T(1)))) * scale;
-    for (Index i = 0; i < kRows * width(); i += kRows) {
-      const L e = L::load(kept_ + i);
-      store(fmadd(e, permute(scale, owner_ + i), e * permute(low, owner_ + i)), out + i);
+// e / total, in two parts where T is what is stored, so that it is rounded once.
+template <class S, class L = LanesOf<S>>
+struct Quotient {
+  L scale, low;
+  explicit Quotient(WithRest<L> total) : scale(one() / total.sum) {
+    if constexpr (kExact) low = fmadd(-total.rest, scale, fmadd(-total.sum, scale, one())) * scale;
+  }
+  template <class Int>
+  [[gnu::always_inline]] L operator()(L e, const Int* owner) const {
+    if constexpr (kExact) {
+      return fmadd(e, permute(scale, owner), e * permute(low, owner));
+    } else {
+      return e * permute(scale, owner);
     }
   }
 
  private:
-  void exp_to_kept(const S* x) {
-    const ScaledExp<T> exp(-kPlace<T>);
-    const L most(kMostExponent<T>);
-    for (Index i = 0; i < kRows * width(); i += kRows) {
-      __builtin_prefetch(reinterpret_cast<const char*>(x + i) + kAheadBytes);
-      exp(min(most, load(x + i))).store(kept_ + i);
-    }
-  }
-  // Lane i is the sum of row i of what is kept.
-  WithRest<L> sum_rows() const {
-    if constexpr (kN > 0) return columns<0, kN>();
-    const L zero(T(0));
-    WithRest<L> row[kRows];
-    const int rest = static_cast<int>(n_ % kRows);
-    for (Index r = 0; r < kRows; ++r) {
-      const T* const p = kept_ + r * n_;
-      WithRest<L> even{rest > 0 ? L::load(p + n_ - rest, rest, T(0)) : zero, zero}, odd{zero, zero};
-      Index i = 0;
-      for (; i + 2 * kRows <= n_; i += 2 * kRows) {
-        even = even + WithRest<L>{L::load(p + i), zero};
-        odd = odd + WithRest<L>{L::load(p + i + kRows), zero};
-      }
-      if (i + kRows <= n_) odd = odd + WithRest<L>{L::load(p + i), zero};
-      row[r] = even + odd;
-    }
-    return sums_of<T>(row);
-  }
-
-  // The sum of columns first .. first + count - 1, by halves.
-  template <int first, int count>
-  [[gnu::always_inline]] WithRest<L> columns() const {
-    if constexpr (count > 1) {
-      return columns<first, count / 2>() + columns<first + count / 2, count - count / 2>();
-    } else {
-      return {column<first, 0>(permute(L::load(kept_), L::load(kept_ + kRows), kColumns<T, kN>.from[first][0])), L(T(0))};
-    }
-  }
-  template <int j, int k>
-  [[gnu::always_inline]] L column(L so_far) const {
-    if constexpr (k == kN - 2) {
-      return so_far;
-    } else {
-      return column<j, k + 1>(permute(so_far, L::load(kept_ + (k + 2) * kRows), kColumns<T, kN>.from[j][k + 1]));
-    }
-  }
-
-  // Takes the rows anew that the common reference does not suit. A row whose own reference would do comes to the same bits.
-  [[gnu::noinline]] WithRest<L> redo(L sums, const S* x) {
-    T sum[kRows], exact[kRows];
-    sums.store(sum);
-    for (Index r = 0; r < kRows; ++r) {
-      exact[r] = 0;
-      if (sum[r] >= T(kLeast<T>) && sum[r] <= kMostSum<T>) continue;
-      L tops(-kInf<T>);
-      for (Index i = 0; i < n_; i += kRows) tops = max(load(x + r * n_ + i, part(i), -kInf<T>), tops);
-      const T top = max_of(tops);
-      if (sum[r] == sum[r] && core::abs(top) < kScaledExpLimit<T>) {
-        const ScaledExp<T> exp(core::round_even(top * core::kLog2E<T>) - kPlace<T>);
-        for (Index i = 0; i < n_; i += kRows) exp(load(x + r * n_ + i, part(i), -kInf<T>)).store(kept_ + r * n_ + i, part(i));
-      } else {
-        S row[kShortVectors * L::size];
-        if (top > -kInf<T>) exact_softmax(Row<S>{x + r * n_, n_, nullptr}, T(1), row);
-        for (Index i = 0; i < n_; ++i) kept_[r * n_ + i] = top > -kInf<T> ? core::to_compute(row[i]) : kNaN<T>;
-        exact[r] = 1;
-      }
-    }
-    const WithRest<L> anew = sum_rows();
-    const auto is_exact = L::load(exact) == L(T(1));
-    return {select(is_exact, L(T(1)), anew.sum), select(is_exact, L(T(0)), anew.rest)};
-  }
-  Index width() const { return kN > 0 ? kN : n_; }
-  int part(Index i) const { return n_ - i < kRows ? static_cast<int>(n_ - i) : static_cast<int>(kRows); }
-
-  Index n_;
-  T* kept_;
-  const Int* owner_;
+  static constexpr bool kExact = sizeof(S) > 2;
+  static L one() { return L(typename core::lane<L>::Scalar(1)); }
 };
 
-// All rows of x. Whole blocks of rows that lie one after the other in x and in out (`dense`) are taken where they are, the others
-// are gathered, which does not change a bit.
-template <int kN, class S>
-void short_softmax_of(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, bool dense, const Exec& exec) {
-  using T = Compute<S>;
-  using Int = typename core::Format<T>::Int;
-  constexpr Index kRows = LanesOf<S>::size;
-  const Index n = x.along.size(), n_rows = x.across.size(), chunk = (rows_per_chunk(n) + kRows - 1) / kRows * kRows;
-  const int slots = slots_for(exec, n_rows, chunk, n_rows * n);
-  const Index room = kRows * (n + 2);
-  const Scratch<T> kept(slots, room), pieces(slots, 2 * room);
-  const Scratch<Int> owner(1, room);
-  fill_owners<T>(owner[0], n);
-  parallel_for(exec, n_rows, chunk, n_rows * n, [&](Index first, Index last, int slot) {
-    ShortRows<S, kN> rows(n, kept[slot], owner[0]);
-    ShortRows<T, kN> gathered(n, kept[slot], owner[0]);
-    Index i = first;
-    for (; dense && i + kRows <= last; i += kRows) rows.softmax(x.data + i * n, out.data + i * n);
-    for (; i < last; i += kRows) {
-      const Index count = last - i < kRows ? last - i : kRows;
-      T *const in = pieces[slot], *const result = in + room;
-      for (Index r = 0; r < kRows; ++r) {
-        const T t = r < count ? temperature[i + r] : T(1), divisor = t > T(0) && t < kInf<T> ? t : kNaN<T>;
-        const S* const from = r < count ? x.row(i + r) : nullptr;
-        for (Index k = 0; k < n; ++k) in[r * n + k] = from ? core::to_compute(from[x.along.offset(k)]) / divisor : T(0);
-      }
-      gathered.softmax(in, result);
-      for (Index r = 0; r < count; ++r) {
-        S* const to = out.row(i + r);
-        for (Index k = 0; k < n; ++k) to[out.along.offset(k)] = core::to_storage<S>(result[r * n + k]);
-      }
-    }
-  });
-}
-
-template <class... Args>
-void short_softmax(Index n, const Args&... args) {
-  switch (n) {
-    case 2:
-      return short_softmax_of<2>(args...);
-    case 3:
-      return short_softmax_of<3>(args...);
-    case 4:
-      return short_softmax_of<4>(args...);
-    case 5:
-      return short_softmax_of<5>(args...);
-    case 6:
-      return short_softmax_of<6>(args...);
-    case 8:
-      return short_softmax_of<8>(args...);
-    default:
-      return short_softmax_of<0>(args...);
+// The sums of the rows in e.
+template <int kN, class S, class L = LanesOf<S>>
+[[gnu::always_inline]] inline WithRest<L> total_of(const L* e) {
+  L c[kN];
+  to_columns<kN>(e, c);
+  if constexpr (sizeof(S) > 2) {
+    return exact_tree<kN>(c);
+  } else {
+    return {tree<kN>(c, Plus{}), L(0.f)};
   }
 }
+
+// total, and 1 for the rows that are final.
+template <class L>
+WithRest<L> unless_final(L is_final, WithRest<L> total) {
+  using T = typename core::lane<L>::Scalar;
+  const auto done = is_final == L(T(1));
+  return {select(done, is_final, total.sum), select(done, L(T(0)), total.rest)};
+}
+
+struct Softmax {
+  // How many blocks run() should take at once.
+  template <int kN>
+  static constexpr int pieces() {
+    return kN == 0 || kN > 8 ? 1 : kN == 2 ? 4 : 2;
+  }
+
+  // kBlocks blocks, one after the other in memory: while one waits for its sums the processor has the others to do.
+  template <int kN, int kBlocks = 1, class S, class L = LanesOf<S>>
+  static void run(const Block<S>& b, Output<S>& out)
+    requires(kN > 0)
+  {
+    using T = Compute<S>;
+    const ScaledExp<T> exp(-kPlace<T>);
+    L e[kBlocks * kN];
+    WithRest<L> total[kBlocks];
+#pragma GCC unroll 16
+    for (int k = 0; k < kBlocks * kN; ++k) {
+      b.prefetch(k * L::size);
+      e[k] = exp(min(L(kMostExponent<T>), b.z(k * L::size)));
+    }
+    bool fine = true;
+#pragma GCC unroll 4
+    for (int q = 0; q < kBlocks; ++q) {
+      total[q] = total_of<kN, S>(e + q * kN);
+      fine &= all(is_fine(total[q].sum));
+    }
+    if (!fine) [[unlikely]]
+      return run_anew<kN, kBlocks>(b, out);
+#pragma GCC unroll 4
+    for (int q = 0; q < kBlocks; ++q) {
+      const Quotient<S> share(total[q]);
+#pragma GCC unroll 16
+      for (int k = 0; k < kN; ++k) e[q * kN + k] = share(e[q * kN + k], kBetween<T, kN>.owner[k]);
+    }
+    out.write(e);
+  }
+
+  template <int kN, class S, class L = LanesOf<S>>
+  static void run(const Block<S>& b, Output<S>& out)
+    requires(kN == 0)
+  {
+    using T = Compute<S>;
+    const ScaledExp<T> exp(-kPlace<T>);
+    for (Index i = 0; i < b.size(); i += L::size) {
+      b.prefetch(i);
+      exp(min(L(kMostExponent<T>), b.z(i))).store(b.kept + i);
+    }
+    const auto sums = [&] { return b.sum_of_rows(kLeast<T>, [&](Index r, Index i) { return b.kept_row(r, i); }); };
+    WithRest<L> total = sums();
+    if (!all(is_fine(total.sum))) [[unlikely]] {
+      const L is_final = redo_softmax(b, total.sum);
+      total = unless_final(is_final, sums());
+    }
+    const Quotient<S> share(total);
+    out.write(b.size(), [&](Index i) { return share(L::load(b.kept + i), b.owner + i); });
+  }
+
+ private:
+  template <int kN, int kBlocks, class S, class L = LanesOf<S>>
+  [[gnu::noinline]] static void run_anew(Block<S> b, Output<S>& out) {
+    using T = Compute<S>;
+    const ScaledExp<T> exp(-kPlace<T>);
+    for (int q = 0; q < kBlocks; ++q, b.x += kN * L::size) {
+      L e[kN];
+      for (int k = 0; k < kN; ++k) e[k] = exp(min(L(kMostExponent<T>), b.z(k * L::size)));
+      for (int k = 0; k < kN; ++k) e[k].store(b.kept + k * L::size);
+      const L is_final = redo_softmax(b, total_of<kN, S>(e).sum);
+      for (int k = 0; k < kN; ++k) e[k] = L::load(b.kept + k * L::size);
+      const Quotient<S> share(unless_final(is_final, total_of<kN, S>(e)));
+      for (int k = 0; k < kN; ++k) e[k] = share(e[k], kBetween<T, kN>.owner[k]);
+      out.write(e);
+    }
+  }
+};
 
 }  // namespace
 }  // namespace softmap::cpu
