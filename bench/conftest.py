@@ -26,15 +26,19 @@ def one_thread():
 def measure(benchmark):
     """measure(group, who, call, expected, rtol): time `call`, if its result is right.
 
-    `atol` is for results that cross zero; without `expected` nothing is compared.
+    `atol` is for results that cross zero; without `expected` nothing is compared. `setup` runs
+    before each call, off the clock.
     """
 
-    def run(group, who, call, expected=None, *, rtol=0.0, atol=0.0, **more):
+    def run(group, who, call, expected=None, *, rtol=0.0, atol=0.0, setup=None, **more):
         result = call()
         if expected is not None:
             np.testing.assert_allclose(np.asarray(result), expected, rtol=rtol, atol=atol)
         benchmark.group = group
         benchmark.extra_info.update(who=who, **more)
-        benchmark(call)
+        if setup is None:
+            benchmark(call)
+        else:
+            benchmark.pedantic(call, setup=setup, rounds=30)
 
     return run

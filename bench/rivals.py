@@ -35,16 +35,16 @@ def copy(x):
 # Softmax family: rows along the last axis
 
 
-def softmax_calls(name, x):
-    """By library, the operation of that name over the last axis of x."""
+def softmax_calls(name, x, axis=-1):
+    """By library, the operation of that name over an axis of x."""
     plain = getattr(scipy.special, name)
-    calls = {"scipy": lambda: plain(x, axis=-1)}
+    calls = {"scipy": lambda: plain(x, axis=axis)}
     if torch:
         t, function = torch.from_numpy(x), getattr(torch, name)
-        calls["torch"] = lambda: function(t, -1)
+        calls["torch"] = lambda: function(t, axis)
         if name != "logsumexp":
             out = torch.empty_like(t)
-            calls["torch out="] = lambda: function(t, -1, out=out)
+            calls["torch out="] = lambda: function(t, axis, out=out)
     return calls
 
 

@@ -1,10 +1,22 @@
 #pragma once
-// The functions of core/ that everything pairwise is made of, one by one, for the tests.
+// The functions of core/ that everything pairwise is made of, one by one, for the tests; and what benchmarks compare with: a copy
+// past the caches.
 #include "views.h"
 
 namespace softmap {
 
-enum class Special { sigmoid, log_sigmoid, softplus, ndtr, log_ndtr, inverse_mills, mills_curvature, logit_slope, probit_slope };
+enum class Special {
+  sigmoid,
+  log_sigmoid,
+  softplus,
+  ndtr,
+  log_ndtr,
+  inverse_mills,
+  mills_curvature,
+  logit_slope,
+  probit_slope,
+  copy_past_caches
+};
 
 namespace SOFTMAP_BACKEND {
 

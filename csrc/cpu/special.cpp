@@ -15,6 +15,21 @@ void map(const T* x, Span<T> out, F&& f) {
   }
 }
 
+template <class T>
+void copy_past_caches(const T* x, Span<T> out) {
+  using L = Lanes<T>;
+  constexpr Index kAhead = 8192 / sizeof(T);
+  Index k = 0;
+  const auto aligned = [&](Index i) { return reinterpret_cast<std::uintptr_t>(out.data + i) % (L::size * sizeof(T)) == 0; };
+  for (; k < out.size && !aligned(k); ++k) out.data[k] = x[k];
+  for (; k + L::size <= out.size; k += L::size) {
+    __builtin_prefetch(x + k + kAhead);
+    stream(L::load(x + k), out.data + k);
+  }
+  for (; k < out.size; ++k) out.data[k] = x[k];
+  stream_fence();
+}
+
 template <class Link, class L>
 L quick_slope(L x) {
   return Link::slopes_between(Link::mark(x), Link::mark(L(typename core::lane<L>::Scalar(0)))).win;
@@ -44,6 +59,8 @@ void special(Special f, const T* x, Span<T> out) {
       return map(x, out, [](L v) { return quick_slope<core::Logit>(v); });
     case Special::probit_slope:
       return map(x, out, [](L v) { return quick_slope<core::Probit>(v); });
+    case Special::copy_past_caches:
+      return copy_past_caches(x, out);
   }
 }
 
