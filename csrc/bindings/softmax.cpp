@@ -102,8 +102,6 @@ py::object logsumexp(py::handle x_given, py::handle axis, bool keepdims, py::han
   });
 }
 
-#if !defined(SOFTMAP_DEVICE)
-
 // All arguments are ready: x of a kernel dtype with at least one axis; temperature 0-d or one a row, of x's compute type.
 py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, const py::array_t<Index>& start,
                         const py::array_t<double>& levels, const py::array& temperature, bool mass, py::handle n_threads) {
@@ -161,6 +159,8 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
   });
 }
 
+#if !defined(SOFTMAP_DEVICE)
+
 // x: at least one axis, rows along the last; temperature and amount: 0-d, or one a row.
 py::object row_filter(const py::array& x, int filter, const py::array& temperature, const py::array_t<double>& amount,
                       Index min_keep, py::handle n_threads) {
@@ -198,6 +198,8 @@ py::object row_root(const py::array& x, int function, const py::array_t<double>&
   });
 }
 
+#endif
+
 py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_threads) {
   const auto bits = axis_bits("logsumexp_partial", x, axis);
   const Run run = run_for("logsumexp_partial", n_threads);
@@ -214,8 +216,6 @@ py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_t
   });
 }
 
-#endif
-
 }  // namespace
 
 void bind_softmax(py::module_& m) {
@@ -224,16 +224,16 @@ void bind_softmax(py::module_& m) {
   m.def("log_softmax", &log_softmax, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("out"), py::arg("n_threads"));
   m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"),
         py::arg("n_threads"));
-#if !defined(SOFTMAP_DEVICE)
   m.def("level_scores", &level_scores, py::arg("x"), py::arg("tokens"), py::arg("start"), py::arg("levels"),
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
   m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
         py::arg("weights"), py::arg("n_threads"));
+#if !defined(SOFTMAP_DEVICE)
   m.def("row_filter", &row_filter, py::arg("x"), py::arg("filter"), py::arg("temperature"), py::arg("amount"),
         py::arg("min_keep"), py::arg("n_threads"));
   m.def("row_root", &row_root, py::arg("x"), py::arg("function"), py::arg("target"), py::arg("n_threads"));
-  m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
 #endif
+  m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
 }
 
 }  // namespace softmap::bindings

@@ -74,8 +74,23 @@ SOFTMAP_HD float abs(float x) { return ::fabsf(x); }
 SOFTMAP_HD double abs(double x) { return ::fabs(x); }
 SOFTMAP_HD float sqrt(float x) { return ::sqrtf(x); }
 SOFTMAP_HD double sqrt(double x) { return ::sqrt(x); }
+#if defined(__CUDA_ARCH__)  // a division is a call there
+SOFTMAP_HD float reciprocal(float x) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return ::fmaf(r, ::fmaf(-x, r, 1.f), r);
+}
+SOFTMAP_HD double reciprocal(double x) {
+  double r;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(x));
+  r = ::fma(r, ::fma(-x, r, 1.), r);
+  r = ::fma(r, ::fma(-x, r, 1.), r);
+  return ::fma(r, ::fma(-x, r, 1.), r);
+}
+#else
 SOFTMAP_HD float reciprocal(float x) { return 1.f / x; }
 SOFTMAP_HD double reciprocal(double x) { return 1. / x; }
+#endif
 SOFTMAP_HD bool any(bool m) { return m; }
 SOFTMAP_HD bool all(bool m) { return m; }
 

@@ -60,68 +60,100 @@ struct Add {
   __device__ long long operator()(long long a, long long b) const { return a + b; }
 };
 
-// z = x / temperature minus its maximum, from the largest x.
+// What the sums of all threads came to.
+template <class T, class Group>
+__device__ T total_of(const Group& group, const Sum<T>& sum) {
+  const auto total = group.reduce(Total<T>{sum.m, sum.low}, Add());
+  return total.m + total.low;
+}
+
+// x / y for one positive y and many x, correctly rounded where the result is normal: by a reciprocal of the mantissa of y and
+// two corrections, which is shorter than a division.
+template <class T>
+struct Quotient {
+  T mantissa, inverse, scale, scale_too;
+
+  __device__ explicit Quotient(T y) {
+    const bool good = y > T(0) && y < kInf<T>, tiny = y < core::Format<T>::min_normal;
+    const T lift = T(core::Format<T>::mantissa_bits), lifted = tiny ? core::scale2(y, lift) : y, e = core::exponent(lifted);
+    mantissa = good ? core::scale2(lifted, -e) : kNaN<T>;
+    inverse = core::reciprocal(mantissa);
+    const T exponent = tiny ? lift - e : -e, half = core::round_even(exponent * T(0.5));
+    scale = core::scale2(T(1), half);
+    scale_too = core::scale2(T(1), exponent - half);
+  }
+  __device__ T operator()(T x) const {
+    T q = x * inverse;
+    q = core::fmadd(core::fmadd(-q, mantissa, x), inverse, q);
+    q = core::fmadd(core::fmadd(-q, mantissa, x), inverse, q);
+    return (core::abs(x) < kInf<T> ? q : x * inverse) * scale * scale_too;
+  }
+};
+
+// z = x / temperature minus its maximum, from the largest x. A temperature that is not finite and positive makes it NaN.
 template <class T>
 struct Shift {
-  T temperature, largest, maximum;
-  bool overflows;  // z does, but not x
+  Quotient<T> by_temperature;
+  T largest, maximum;
+  bool divides, overflows;  // whether z does overflow, but not x
 
-  __device__ Shift(T largest_x, T given) : temperature(given > T(0) && given < kInf<T> ? given : kNaN<T>), largest(largest_x) {
-    maximum = largest / temperature;
-    overflows = !(core::abs(maximum) < kInf<T>) && maximum == maximum && core::abs(largest) < kInf<T>;
+  __device__ Shift(T largest_x, T temperature) : by_temperature(temperature), largest(largest_x), divides(temperature != T(1)) {
+    maximum = divides ? by_temperature(largest) : largest;
+    overflows = core::abs(maximum) == kInf<T> && core::abs(largest) < kInf<T>;
   }
   // low is what rounding took.
   __device__ T operator()(T x, T& low) const {
     low = T(0);
-    if (overflows) return (x - largest) / temperature;
-    const T z = temperature == T(1) ? x : x / temperature;
-    return core::two_sum(z, -maximum, low);
+    if (overflows) return by_temperature(x - largest);
+    return core::two_sum(divides ? by_temperature(x) : x, -maximum, low);
   }
 };
 
 // exp(d + low) 2^lift for d <= 0; NaN gives NaN.
 template <class T>
-__device__ T exp_below(T d, T low, T lift = T(0)) {
-  const T limit = T(core::Format<T>::exponent_limit);
-  const bool counts = d > -limit;
-  const auto p = core::exp_pair(core::max(-limit, d));
-  return core::scale2(core::fmadd(p.m, counts ? low : T(0), p.m), p.e + lift);
+__device__ T exp_below(T d, T low, int lift = 0) {
+  using F = core::Format<T>;
+  using I = typename F::Int;
+  constexpr T kLimit = sizeof(T) == 4 ? T(-170) : T(-1400);  // where the result is 0 whatever the lift
+  const auto p = core::exp_pair(core::max(kLimit, d));
+  const T m = p.m + core::fmadd(p.m, d > kLimit ? low : T(0), p.low);
+  // 2^e in two steps, so that only the last can be inexact. The integer e stands in the last bits of e + magic.
+  const auto bits = [](T x) {
+    I i;
+    memcpy(&i, &x, sizeof x);
+    return i;
+  };
+  const auto power = [](I n) {
+    const I i = (n + F::bias) * (I(1) << F::mantissa_bits);
+    T x;
+    memcpy(&x, &i, sizeof x);
+    return x;
+  };
+  const I n = bits(p.e + F::round_magic) - bits(F::round_magic) + lift, half = n >> 1;
+  return m * power(half) * power(n - half);
 }
 
-// The row of one group in memory of any layout: read again in every pass.
-template <class S, class Group>
-struct InMemory {
-  using T = Compute<S>;
-  const S* x;
-  const Axes& along;
-  Index n;
-
-  // body(value, column) for the columns of this thread; fold() after every few of them.
-  template <class Body, class Fold>
-  __device__ void each(const Body& body, const Fold& fold) const {
-    int pending = 0;
-#pragma unroll 1
-    for (Index k = Group::rank(); k < n; k += Group::kThreads) {
-      body(core::to_compute(x[along.offset(k)]), k);
-      if (++pending % 4 == 0) fold();
-    }
-    fold();
-  }
-  // out = value(x) in each column.
-  template <class Value>
-  __device__ void map(S* out, const Axes& out_along, const Value& value) const {
-#pragma unroll 1
-    for (Index k = Group::rank(); k < n; k += Group::kThreads) {
-      out[out_along.offset(k)] = core::to_storage<S>(value(core::to_compute(x[along.offset(k)])));
-    }
-  }
-};
-
 template <class T, class Row, class Group>
-__device__ T largest_of(const Row& row, const Group& group) {
+__device__ T largest_of(Row& row, const Group& group) {
   T largest = -kInf<T>;
   row.each([&](T x, Index) { largest = Largest()(largest, x); }, [] {});
   return group.reduce(largest, Largest());
+}
+
+// sum of exp(d). With keep, the elements of the row become the terms.
+template <bool keep, class T, class Row, class Group>
+__device__ Total<T> exp_sum(Row& row, const Shift<T>& shift, const Group& group) {
+  Sum<T> sum{T(0), T(0), T(0)};
+  row.each(
+      [&](T& x, Index) {
+        T low;
+        const T d = shift(x, low);
+        const T p = exp_below(d, low);
+        if constexpr (keep) x = p;
+        sum += p;
+      },
+      [&] { sum.fold(); });
+  return group.reduce(Total<T>{sum.m, sum.low}, Add());
 }
 
 // sum of exp(d): of the terms with d = 0, which are counted, and of the rest.
@@ -143,9 +175,19 @@ struct ExpTotal {
   }
 };
 
+// 1 / sum in two parts, so that a quotient is rounded once.
+template <class T>
+struct Inverse {
+  T high, low;
+  __device__ explicit Inverse(Total<T> sum) : high(core::reciprocal(sum.m)) {
+    low = high * (-core::fmadd(sum.m, high, T(-1)) - sum.low * high);
+  }
+  __device__ T operator()(T x) const { return core::fmadd(x, high, x * low); }
+};
+
 template <class T, class Row, class Group>
-__device__ ExpTotal<T> exp_total(const Row& row, const Shift<T>& shift, const Group& group) {
-  constexpr T kLift = sizeof(T) == 4 ? T(64) : T(512);  // above the subnormals, which have fewer digits
+__device__ ExpTotal<T> exp_total(Row& row, const Shift<T>& shift, const Group& group) {
+  constexpr int kLift = sizeof(T) == 4 ? 64 : 512;  // above the subnormals, which have fewer digits
   long long count = 0;
   Sum<T> rest{T(0), T(0), T(0)};
   row.each(
@@ -157,7 +199,7 @@ __device__ ExpTotal<T> exp_total(const Row& row, const Shift<T>& shift, const Gr
       },
       [&] { rest.fold(); });
   const auto lifted = group.reduce(Total<T>{rest.m, rest.low}, Add());
-  return {group.reduce(count, Add()), {core::scale2(lifted.m, -kLift), core::scale2(lifted.low, -kLift)}};
+  return {group.reduce(count, Add()), {core::scale2(lifted.m, T(-kLift)), core::scale2(lifted.low, T(-kLift))}};
 }
 
 // log sum exp(z) = maximum + log(sum). With sum = 2^k m, maximum + k log 2 is added in two parts, as it may cancel.

@@ -1,0 +1,173 @@
+// Scores of a closed set of columns: only these are read, unless their share of the whole row is asked for.
+#include "cuda/launch.cuh"
+#include "cuda/pack.cuh"
+#include "cuda/row.cuh"
+#include "cuda/row_memory.cuh"
+#include "softmax.h"
+
+namespace softmap::cuda {
+namespace {
+
+// A small closed set travels with the launch; a larger one lies in memory of the device.
+inline constexpr int kFew = 128;
+struct FewLevels {
+  std::int64_t token[kFew];
+  int begin[kFew + 1];
+  double level_[kFew];
+  Index n_groups, n_tokens;
+  __device__ Index at(Index t) const { return token[t]; }
+  __device__ Index start(Index k) const { return begin[k]; }
+  __device__ double level(Index k) const { return level_[k]; }
+};
+struct ManyLevels {
+  const Index *token, *begin;
+  const double* level_;
+  Index n_groups, n_tokens;
+  __device__ Index at(Index t) const { return token[t]; }
+  __device__ Index start(Index k) const { return begin[k]; }
+  __device__ double level(Index k) const { return level_[k]; }
+};
+
+// The columns of the closed set as a row.
+template <class S, class Group, class Levels>
+struct Closed {
+  using T = Compute<S>;
+  const S* x;
+  const Levels* levels;
+  Index n;
+
+  __device__ T operator[](Index t) const { return core::to_compute(x[levels->at(t)]); }
+  template <class Body, class Fold>
+  __device__ void each(const Body& body, const Fold& fold) const {
+    int pending = 0;
+    for (Index t = Group::rank(); t < n; t += Group::kThreads) {
+      T value = (*this)[t];
+      body(value, t);
+      if (++pending % 4 == 0) fold();
+    }
+    fold();
+  }
+};
+
+// sum exp(z) of a row, with its largest element subtracted.
+template <class T>
+struct RowSum {
+  Shift<T> shift;
+  Total<T> sum;
+};
+template <class T, class Row, class Group>
+__device__ RowSum<T> row_sum(Row& row, T temperature, const Group& group) {
+  const Shift<T> shift(largest_of<T>(row, group), temperature);
+  return {shift, exp_sum<false>(row, shift, group)};
+}
+
+// part / whole; a part of -inf alone has no share.
+template <class T>
+__device__ T share_of(const RowSum<T>& part, const RowSum<T>& whole) {
+  const bool defined = core::abs(whole.shift.largest) < kInf<T>;
+  if (defined && part.shift.largest == -kInf<T>) return T(0);
+  if (!defined) return kNaN<T>;
+  T low;
+  const T d = whole.shift(part.shift.largest, low);
+  const Inverse<T> inverse(whole.sum);
+  const T ratio = core::fmadd(part.sum.m, inverse.high, core::fmadd(part.sum.m, inverse.low, part.sum.low * inverse.high));
+  return core::min(T(1), ratio * exp_below(d, low));  // NaN stays
+}
+
+template <class S, class Levels, class Group>
+__global__ void __launch_bounds__(Group::kBlockThreads, 1)
+    level_scores_kernel(Dense<const S> x, const __grid_constant__ Levels levels, Temperature<Compute<S>> temperature,
+                        LevelOut<Compute<S>> out) {
+  using T = Compute<S>;
+  const Group group;
+  const Index n_rows = x.n_rows, n = x.n;
+  for (Index i = Group::first(); Group::first_of_warp(i) < n_rows; i += Group::step()) {
+    const bool there = i < n_rows;
+    const Index at = there ? i : 0;
+    Closed<S, Group, Levels> closed{x.row(at), &levels, there ? levels.n_tokens : 0};
+    const auto part = row_sum(closed, temperature[at], group);
+    const Inverse<T> share(part.sum);
+    const auto probability = [&](Index k) {
+      double sum = 0;
+      for (Index t = levels.start(k); t < levels.start(k + 1); ++t) {
+        T low;
+        const T d = part.shift(closed[t], low), p = exp_below(d, low);
+        sum += static_cast<double>(share(p));
+      }
+      return sum;
+    };
+    Sum<double> score{}, variance{};
+    for (Index k = Group::rank(); there && k < levels.n_groups; k += Group::kThreads) {
+      score += probability(k) * levels.level(k);
+      score.fold();
+    }
+    const double mean = total_of(group, score);
+    for (Index k = Group::rank(); there && k < levels.n_groups; k += Group::kThreads) {
+      const double p = probability(k), d = levels.level(k) - mean;
+      out.probabilities[i * levels.n_groups + k] = static_cast<T>(p);
+      variance += p * (d * d);
+      variance.fold();
+    }
+    const double spread = total_of(group, variance);
+    if (out.mass) {
+      InMemory<S, Group> row{x.row(at), there ? n : 0};
+      const T mass = share_of(part, row_sum(row, temperature[at], group));
+      if (there && Group::rank() == 0) out.mass[i] = mass;
+    }
+    if (!there || Group::rank() > 0) continue;
+    out.score[i] = static_cast<T>(mean);
+    out.variance[i] = static_cast<T>(spread);
+  }
+}
+
+template <class S, class Levels>
+void run(const Dense<const S>& x, const Levels& levels, PerRow<Compute<S>> temperature, const LevelOut<Compute<S>>& out,
+         const Exec& exec) {
+  const auto with = [&]<class Group>() {
+    launch<&level_scores_kernel<S, Levels, Group>>(exec, {x.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, x, levels,
+                                                   temperature_of(temperature), out);
+  };
+  if (out.mass && x.n > 1024) return with.template operator()<Block<256>>();
+  with.template operator()<Lanes<8, 128>>();
+}
+
+// A copy of a table of the host in memory of the device.
+template <class T>
+const T* copied(const Exec& exec, const T* from, Index n) {
+  T* const to = exec.scratch<T>(n);
+  const OnDevice guard(exec.device);
+  check(cudaMemcpyAsync(to, from, sizeof(T) * static_cast<std::size_t>(n), cudaMemcpyHostToDevice,
+                        static_cast<cudaStream_t>(exec.stream)),
+        "copy of a table");
+  return to;
+}
+
+}  // namespace
+
+// The closed set and its levels lie on the host.
+template <class S>
+void level_scores(const Rows<const S>& x, Groups groups, const double* levels, PerRow<Compute<S>> temperature,
+                  LevelOut<Compute<S>> out, const Exec& exec) {
+  const Index n_groups = groups.n_groups, n_tokens = groups.n_tokens;
+  if (n_groups > kFew || n_tokens > kFew) {
+    const ManyLevels many{copied(exec, groups.tokens, n_tokens), copied(exec, groups.start, n_groups + 1),
+                          copied(exec, levels, n_groups), n_groups, n_tokens};
+    return run(packed(x, exec), many, temperature, out, exec);
+  }
+  FewLevels few{};
+  few.n_groups = n_groups, few.n_tokens = n_tokens;
+  for (Index t = 0; t < n_tokens; ++t) few.token[t] = groups.tokens[t];
+  for (Index k = 0; k <= n_groups; ++k) few.begin[k] = static_cast<int>(groups.start[k]);
+  for (Index k = 0; k < n_groups; ++k) few.level_[k] = levels[k];
+  run(packed(x, exec), few, temperature, out, exec);
+}
+
+#define SOFTMAP_INSTANTIATE(S) \
+  template void level_scores(const Rows<const S>&, Groups, const double*, PerRow<Compute<S>>, LevelOut<Compute<S>>, const Exec&);
+SOFTMAP_INSTANTIATE(float)
+SOFTMAP_INSTANTIATE(double)
+SOFTMAP_INSTANTIATE(core::Half)
+SOFTMAP_INSTANTIATE(core::BFloat16)
+#undef SOFTMAP_INSTANTIATE
+
+}  // namespace softmap::cuda

@@ -1,0 +1,107 @@
+#pragma once
+// Where a row lies while a group of threads works on it. A row has
+//
+//   each(body, fold)      body(x, column) for the columns of this thread, where x may be written to; fold() after every few
+//   map(out, value)       out = value(x) in each column, rounded to storage
+//   kKeeps                whether x stays as it was written
+#include "core/half.h"
+#include "cuda/group.cuh"
+
+namespace softmap::cuda {
+namespace {
+
+// Rows of n contiguous elements, `stride` apart.
+template <class S>
+struct Dense {
+  S* data;
+  Index stride, n_rows, n;
+  __device__ S* row(Index i) const { return data + i * stride; }
+};
+
+// Left in memory, and read again in every pass.
+template <class S, class Group>
+struct InMemory {
+  using T = core::Compute<S>;
+  static constexpr bool kKeeps = false;
+  const S* x;
+  Index n;
+
+  template <class Body, class Fold>
+  __device__ void each(const Body& body, const Fold& fold) const {
+    int pending = 0;
+#pragma unroll 1
+    for (Index k = Group::rank(); k < n; k += Group::kThreads) {
+      T value = core::to_compute(x[k]);
+      body(value, k);
+      if (++pending % 4 == 0) fold();
+    }
+    fold();
+  }
+  template <class Value>
+  __device__ void map(S* out, const Value& value) const {
+#pragma unroll 1
+    for (Index k = Group::rank(); k < n; k += Group::kThreads) out[k] = core::to_storage<S>(value(core::to_compute(x[k])));
+  }
+};
+
+// In registers, read and written once: `per` elements a thread, neighbours together as far as 16 bytes hold them.
+template <class S, class Group, int per>
+struct InRegisters {
+  using T = core::Compute<S>;
+  static constexpr bool kKeeps = true;
+  static constexpr int kVector = 16 / sizeof(S) < per ? 16 / sizeof(S) : per;
+  struct alignas(kVector * sizeof(S)) Vector {
+    S element[kVector];
+  };
+  T x[per];
+  int n;
+
+  // True where all rows can be read and written by vectors.
+  template <class Element>
+  static bool suits(const Dense<Element>& rows) {
+    return rows.n % kVector == 0 && rows.stride % kVector == 0 &&
+           reinterpret_cast<std::uintptr_t>(rows.data) % sizeof(Vector) == 0;
+  }
+  __device__ static int column(int i) { return (i / kVector * Group::kThreads + Group::rank()) * kVector + i % kVector; }
+
+  // Columns beyond the end are -inf.
+  __device__ InRegisters(const S* row, int n_columns, bool vectors) : n(n_columns) {
+#pragma unroll
+    for (int i = 0; i < per; i += kVector) {
+      Vector v{};
+      if (vectors && column(i) < n) v = *reinterpret_cast<const Vector*>(row + column(i));
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        const int k = column(i + j);
+        if (!vectors && k < n) v.element[j] = row[k];
+        x[i + j] = k < n ? core::to_compute(v.element[j]) : -core::kInf<T>;
+      }
+    }
+  }
+  template <class Body, class Fold>
+  __device__ void each(const Body& body, const Fold& fold) {
+#pragma unroll
+    for (int i = 0; i < per; ++i) {
+      body(x[i], Index(column(i)));
+      if (i % 4 == 3) fold();
+    }
+    if (per % 4) fold();
+  }
+  template <class Value>
+  __device__ void map(S* out, bool vectors, const Value& value) const {
+#pragma unroll
+    for (int i = 0; i < per; i += kVector) {
+      Vector v{};
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        const int k = column(i + j);
+        v.element[j] = core::to_storage<S>(value(x[i + j]));
+        if (!vectors && k < n) out[k] = v.element[j];
+      }
+      if (vectors && column(i) < n) *reinterpret_cast<Vector*>(out + column(i)) = v;
+    }
+  }
+};
+
+}  // namespace
+}  // namespace softmap::cuda
