@@ -21,7 +21,7 @@ def parallel():
     """parallel(n_chunks, n_threads, body) of csrc/runtime/runtime.h, with body(chunk, slot)."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = get(_runtime.capsule, b"softmap._runtime.v1")
+    table = get(_runtime.capsule, b"softmap._runtime.v2")
     function = Parallel.from_address(table)  # the first entry of the table
 
     def call(n_chunks, n_threads, body):

@@ -33,16 +33,22 @@ inline Lanes<float> load(const BFloat16* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-inline void store(Lanes<float> x, Half* p) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-inline void store(Lanes<float> x, BFloat16* p) {
+inline __m256i narrow(Lanes<float> x, const Half*) { return _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline __m256i narrow(Lanes<float> x, const BFloat16*) {
   const __m512i u = _mm512_castps_si512(x.v), high = _mm512_srli_epi32(u, 16);
   const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
   const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
   const __m512i quiet = _mm512_or_si512(high, _mm512_set1_epi32(0x40));
   const __mmask16 nan = _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(nan, rounded, quiet)));
+  return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(nan, rounded, quiet));
+}
+template <class S>
+void store_narrow(Lanes<float> x, S* p) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x, p));
+}
+template <class S>
+void stream_narrow(Lanes<float> x, S* p) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow(x, p));
 }
 
 #elif defined(__AVX2__) && defined(__F16C__)
@@ -56,18 +62,23 @@ inline Lanes<float> load(const BFloat16* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-inline void store(Lanes<float> x, Half* p) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-inline void store(Lanes<float> x, BFloat16* p) {
+inline __m128i narrow(Lanes<float> x, const Half*) { return _mm256_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline __m128i narrow(Lanes<float> x, const BFloat16*) {
   const __m256i u = _mm256_castps_si256(x.v), high = _mm256_srli_epi32(u, 16);
   const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
   const __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
   const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q));
   const __m256i r = _mm256_blendv_epi8(rounded, quiet, nan);
-  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
+  return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+}
+template <class S>
+void store_narrow(Lanes<float> x, S* p) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow(x, p));
+}
+template <class S>
+void stream_narrow(Lanes<float> x, S* p) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow(x, p));
 }
 
 #else
@@ -79,7 +90,7 @@ Lanes<float> load_each(const S* p) {
   return Lanes<float>::load(x);
 }
 template <class S>
-void store_each(Lanes<float> v, S* p) {
+void store_narrow(Lanes<float> v, S* p) {
   float x[Lanes<float>::size];
   v.store(x);
   for (int k = 0; k < Lanes<float>::size; ++k) p[k] = core::to_storage<S>(x[k]);
@@ -92,10 +103,17 @@ template <>
 inline Lanes<float> load(const BFloat16* p) {
   return load_each(p);
 }
-inline void store(Lanes<float> x, Half* p) { store_each(x, p); }
-inline void store(Lanes<float> x, BFloat16* p) { store_each(x, p); }
+template <class S>
+void stream_narrow(Lanes<float> v, S* p) {
+  store_narrow(v, p);
+}
 
 #endif
+
+inline void store(Lanes<float> x, Half* p) { store_narrow(x, p); }
+inline void store(Lanes<float> x, BFloat16* p) { store_narrow(x, p); }
+inline void stream(Lanes<float> x, Half* p) { stream_narrow(x, p); }
+inline void stream(Lanes<float> x, BFloat16* p) { stream_narrow(x, p); }
 
 // The first n lanes from memory, `fill` in the others.
 template <class S>

@@ -28,9 +28,9 @@ struct Row {
     const Index even = (n / kMostSegments + 1023) / 1024 * 1024;
     return even > kShortest ? even : kShortest;
   }
-  // body(k, first, last) for every segment k of [0, n).
+  // body(k, first, last) for every segment k of [0, n); their number.
   template <class Body>
-  void each_segment(Body&& body) const {
+  Index each_segment(Body&& body) const {
     const Index length = segment();
     const auto run = [&](Index first, Index last, int) {
       for (Index i = first; i < last; i += length) body(i / length, i, i + length < last ? i + length : last);
@@ -40,11 +40,16 @@ struct Row {
     } else {
       run(0, n, 0);
     }
+    return (n + length - 1) / length;
   }
 };
 
 // How an element of a row becomes the argument z of the exponential. `low` is what rounding took from z.
 struct Plain {
+  template <class T>
+  T of_largest(T x) const {
+    return x;
+  }
   template <class V>
   V operator()(V x, V&) const {
     return x;
@@ -53,6 +58,7 @@ struct Plain {
 template <class T>
 struct Divided {
   T temperature;
+  T of_largest(T x) const { return x / temperature; }
   template <class V>
   V operator()(V x, V&) const {
     return x / V(temperature);
@@ -160,10 +166,9 @@ Total<Compute<S>> sum_exp(const Row<S>& row, const Arg& arg, bool skip_zero = fa
   if (row.n <= Row<S>::kShortest) return sum_segment(row.x, row.n, arg, skip_zero);
   using T = Compute<S>;
   Total<T> parts[Row<S>::kMostSegments + 1];
-  row.each_segment(
+  const Index n_parts = row.each_segment(
       [&](Index k, Index first, Index last) { parts[k] = sum_segment(row.x + first, last - first, arg, skip_zero); });
   Total<T> total = parts[0];
-  const Index n_parts = (row.n + row.segment() - 1) / row.segment();
   for (Index k = 1; k < n_parts; ++k) {
     total.sum = core::add(total.sum, parts[k].sum);
     total.maximum = core::max(parts[k].maximum, total.maximum);

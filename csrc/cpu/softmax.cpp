@@ -1,6 +1,6 @@
 #include "softmax.h"
 
-#include "cpu/softmax_exact.h"
+#include "cpu/softmax_log.h"
 #include "cpu/softmax_paths.h"
 
 namespace softmap::cpu {
@@ -23,19 +23,67 @@ void map_rows(const Rows<const S>& x, const Rows<S>& out, const Exec& exec, RowF
   });
 }
 
+// Rows that are not short, arg_of(i) being the way to read row i; see docs/softmax_algorithms.md.
+template <bool kStream, class S, class ArgOf>
+void long_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, const Exec& exec) {
+  using T = Compute<S>;
+  const Index n = x.along.size(), n_rows = x.across.size();
+  const auto row_bytes = static_cast<std::size_t>(n) * sizeof(T);
+  const bool in_place = x.along.contiguous() && out.along.contiguous();
+  if (in_place && n_rows > 1 && row_bytes <= runtime().cache_bytes(3) / 8 && !shares_rows(x, n, exec)) {
+    const Index share = n_rows / (4 * exec.n_threads) + 1, least = rows_per_chunk(n);
+    const Index chunk = exec.n_threads == 1 ? n_rows : share > least ? share : least;
+    const Scratch<T> rooms(slots_for(exec, n_rows, chunk, n_rows * n), FusedSoftmax<kStream, S, ArgOf>::room(n));
+    return parallel_for(exec, n_rows, chunk, n_rows * n, [&](Index first, Index last, int slot) {
+      FusedSoftmax<kStream, S, ArgOf>(x, arg_of, out, rooms[slot]).run(first, last);
+    });
+  }
+  const bool keep = in_place && n_rows == 1 && std::is_same_v<S, T> && x.data != out.data && !kStream;
+  const Scratch<T> references(1, keep ? n / kBlock<T> + 1 : 0);
+  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) {
+    softmax_row<kStream>(row, arg_of(i), static_cast<T>(arg_of.temperature(i)), to, references[0]);
+  });
+}
+
+// True where input and output together do not fit the last cache.
+template <class S>
+bool beyond_caches(const Rows<S>& x) {
+  const auto bytes = static_cast<std::size_t>(x.along.size()) * static_cast<std::size_t>(x.across.size()) * sizeof(S);
+  return 2 * bytes > runtime().cache_bytes(3);
+}
+
+// Calls body(arg_of), arg_of(i) being the way to read row i.
+template <class T, class Body>
+void with_args(PerRow<T> temperature, const Body& body) {
+  if (temperature.stride == 0 && temperature[0] == T(1)) {
+    body(AllPlain{});
+  } else {
+    body(EachDivided<T>{temperature});
+  }
+}
+
 }  // namespace
 
 template <class S>
 void softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
   if (is_short<S>(x.along.size())) return short_softmax(x, temperature, out, exec);
   if (are_columns(x)) return columns_softmax(x, temperature, out, exec);
-  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { exact_softmax(row, temperature[i], to); });
+  with_args(temperature, [&](const auto& arg_of) {
+    const bool stream = out.along.contiguous() && beyond_caches(out);
+    return stream ? long_softmax<true>(x, arg_of, out, exec) : long_softmax<false>(x, arg_of, out, exec);
+  });
 }
 
 template <class S>
 void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
   if (is_short<S>(x.along.size())) return short_log_softmax(x, temperature, out, exec);
-  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) { exact_log_softmax(row, temperature[i], to); });
+  with_args(temperature, [&](const auto& arg_of) {
+    const bool stream = out.along.contiguous() && beyond_caches(out);
+    map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) {
+      return stream ? log_softmax_row<true>(row, arg_of(i), temperature[i], to)
+                    : log_softmax_row<false>(row, arg_of(i), temperature[i], to);
+    });
+  });
 }
 
 template <class S>
@@ -43,8 +91,11 @@ void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, c
   const Index n = x.along.size();
   if (is_short<S>(n)) return short_logsumexp(x, temperature, out, exec);
   const Scratch<S> buffer(row_slots(x, n, exec), x.along.contiguous() ? 0 : n);
-  each_row(x, n, exec, buffer,
-           [&](const Row<S>& row, Index i, int) { out[i] = core::to_storage<S>(exact_logsumexp(row, temperature[i])); });
+  with_args(temperature, [&](const auto& arg_of) {
+    each_row(x, n, exec, buffer, [&](const Row<S>& row, Index i, int) {
+      out[i] = core::to_storage<S>(logsumexp_row(row, arg_of(i), temperature[i]));
+    });
+  });
 }
 
 #define SOFTMAP_INSTANTIATE(S)                                                                      \

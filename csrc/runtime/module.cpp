@@ -101,9 +101,15 @@ void read_environment() {
 
 // 0 where the system does not say.
 std::size_t system_cache_bytes([[maybe_unused]] int level) {
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  const long n = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
-  return n > 0 ? static_cast<std::size_t>(n) : 0;
+#if defined(__linux__)
+  // What sysconf says of the third level is, on some processors, all of them in the machine together.
+  const std::string name = "/sys/devices/system/cpu/cpu0/cache/index" + std::to_string(level) + "/size";
+  std::size_t kib = 0;
+  if (std::FILE* f = std::fopen(name.c_str(), "r")) {
+    if (std::fscanf(f, "%zuK", &kib) != 1) kib = 0;
+    std::fclose(f);
+  }
+  return kib * 1024;
 #elif defined(__APPLE__)
   std::size_t n = 0, size = sizeof n;
   return sysctlbyname(level == 2 ? "hw.perflevel0.l2cachesize" : "hw.l3cachesize", &n, &size, nullptr, 0) == 0 ? n : 0;

@@ -1,0 +1,266 @@
+#pragma once
+// Pass 1 of the softmax family for long rows: the sum of exp(z), z = x / temperature, in blocks.
+//
+// Exponentials are held as exp(z) 2^-reference, which is exact in the reference. A block is read once, in the hope that it stays
+// in the range of the reference; where it does not, the reference moves, what was added up is scaled by a power of two, and that
+// block alone is taken again.
+#include "cpu/lanes_exp.h"
+#include "cpu/row_sum.h"
+
+namespace softmap::cpu {
+namespace {
+
+template <class T>
+using RowExp = ScaledExp<T, QuotientRoots<T>>;
+
+// Four numbers of a lane are added up in pairs; the rounding of what follows is carried.
+template <class T>
+inline constexpr Index kBlock = 64 * Lanes<T>::size;
+inline constexpr Index kAhead = 8192;  // bytes by which memory is asked for in advance
+
+// A reference puts the largest element so far at 2^kTop, so that what ScaledExp cannot tell from 0 is 0 in any quotient. It
+// holds up to 2^kMost; the sum of 2^26 such numbers is finite.
+template <class T>
+inline constexpr T kTop = sizeof(T) == 4 ? T(60) : T(400);
+template <class T>
+inline constexpr T kMost = sizeof(T) == 4 ? T(95) : T(950);
+// The reference before there was an element: every z in range moves it.
+template <class T>
+inline constexpr T kNoReference = -kScaledExpLimit<T> * T(1.5);
+
+// The sum over a segment: (m + low) 2^reference, and beside it the block that holds the largest z.
+template <class T>
+struct SegmentSum {
+  double m = 0, low = 0, block_m = 0, block_low = 0;
+  T reference = kNoReference<T>, top = -kInf<T>;
+  Index block = 0;  // where that block starts
+  bool in_range = true;
+
+  // Sums of parts of a row, in the order of the row.
+  friend SegmentSum operator+(SegmentSum a, SegmentSum b) {
+    SegmentSum r = a.top < b.top ? b : a;
+    SegmentSum& other = a.top < b.top ? a : b;
+    r.reference = core::max(a.reference, b.reference);
+    r.in_range = a.in_range && b.in_range;
+    const double keep = double(a.top < b.top ? b.reference : a.reference) - double(r.reference);
+    const double take = double(other.reference) - double(r.reference);
+    r.block_m = core::scale2(r.block_m, keep), r.block_low = core::scale2(r.block_low, keep);
+    r.m = core::scale2(r.m, keep), r.low = core::scale2(r.low, keep);
+    r.add(core::scale2(other.m, take), core::scale2(other.low, take));
+    r.add(core::scale2(other.block_m, take), core::scale2(other.block_low, take));
+    return r;
+  }
+  // The sum of all.
+  void total(double& sum, double& rest) const {
+    sum = core::two_sum(m, block_m, rest);
+    rest += low + block_low;
+  }
+  // False where the sum says nothing: something was NaN, infinite, or beyond the range of ScaledExp, or all was.
+  bool fine() const { return in_range && m + block_m == m + block_m && reference != kNoReference<T>; }
+
+ private:
+  void add(double value, double value_low) {
+    double rounding;
+    m = core::two_sum(m, value, rounding);
+    low += value_low + rounding;
+  }
+};
+
+// The sum of the lanes of (v + low), as a tree.
+inline void sum_lanes(Lanes<float> v, Lanes<float> low, double& sum, double& rest) {
+  constexpr int kSize = Lanes<float>::size;
+  float a[kSize], b[kSize];
+  double d[kSize];
+  v.store(a), low.store(b);
+  for (int k = 0; k < kSize; ++k) d[k] = double(a[k]) + double(b[k]);
+  for (int half = kSize / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) d[k] += d[k + half];
+  }
+  sum = d[0], rest = 0;
+}
+inline void sum_lanes(Lanes<double> v, Lanes<double> low, double& sum, double& rest) {
+  constexpr int kSize = Lanes<double>::size;
+  double a[kSize], b[kSize];
+  v.store(a), low.store(b);
+  for (int half = kSize / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) {
+      double rounding;
+      a[k] = core::two_sum(a[k], a[k + half], rounding);
+      b[k] += b[k + half] + rounding;
+    }
+  }
+  sum = a[0], rest = b[0];
+}
+
+// The largest lane, NaN left out.
+template <class L, class T = typename core::lane<L>::Scalar>
+T largest_lane(L v) {
+  T t[L::size];
+  v.store(t);
+  for (int half = L::size / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) t[k] = core::max(t[k], t[k + half]);
+  }
+  return t[0];
+}
+
+// The largest of the first x, up to eight registers of them, as a guess.
+template <class S, class T = Compute<S>>
+T largest_of_first(const S* x, Index n) {
+  using L = Lanes<T>;
+  L top(-kInf<T>);
+  for (Index i = 0; i < 8 * L::size && i < n; i += L::size) {
+    top = max(n - i >= L::size ? load(x + i) : load(x + i, static_cast<int>(n - i), -kInf<T>), top);
+  }
+  return largest_lane(top);
+}
+
+// What a pass does beside the sum. Exponentials may be kept, as they come; and another row may be written as this one is read:
+// four registers of it at a time, and the rest of it where this row ends.
+struct KeepNothing {
+  template <class L>
+  void operator()(Index, L) const {}
+  template <class L>
+  void operator()(Index, L, int) const {}
+};
+template <class T>
+struct KeepIn {
+  T* to;
+  void operator()(Index i, Lanes<T> e) const { e.store(to + i); }
+  void operator()(Index i, Lanes<T> e, int count) const { e.store(to + i, count); }
+};
+struct WriteNothing {
+  Index fused(Index, Index) const { return 0; }
+  void four(Index) const {}
+  void rest(Index) const {}
+};
+
+// A sum, and what rounding took from it.
+template <class T>
+struct Carried {
+  Lanes<T> sum = Lanes<T>(T(0)), rest = Lanes<T>(T(0));
+  void add(Lanes<T> v) {
+    Lanes<T> rounding;
+    sum = core::two_sum(sum, v, rounding);
+    rest = rest + rounding;
+  }
+  void add(const Carried& other) {
+    add(other.sum);
+    rest = rest + other.rest;
+  }
+  void scale2_by(Lanes<T> e) { sum = scale2(sum, e), rest = scale2(rest, e); }
+};
+
+// The sum of exponentials over x[at .. at + n), at most a block; `top` becomes the largest x of each lane.
+template <class S, class Arg, class Keep, class Write, class T = Compute<S>>
+[[gnu::always_inline]] inline Carried<T> sum_of_block(const S* x, Index at, Index n, const Arg& arg, const RowExp<T> exp,
+                                                      const Keep keep, const Write write, Lanes<T>& top) {
+  using L = Lanes<T>;
+  constexpr Index kWidth = L::size, kFour = 4 * kWidth;
+  L largest(-kInf<T>);
+  Carried<T> sum;
+  const auto exp_of_lanes = [&](L v) {
+    L low;
+    largest = max(v, largest);
+    return exp(arg(v, low));
+  };
+  // Loads come before stores: a processor takes a load for a late one of a store 4096 bytes away.
+  const auto four = [&](Index i, const auto& between) {
+    L v[4];
+    for (int k = 0; k < 4; ++k) {
+      if (k * kWidth * sizeof(S) % 64 == 0) __builtin_prefetch(reinterpret_cast<const char*>(x + i + k * kWidth) + kAhead);
+      v[k] = load(x + i + k * kWidth);
+    }
+    between();
+    for (int k = 0; k < 4; ++k) {
+      v[k] = exp_of_lanes(v[k]);
+      keep(i + k * kWidth, v[k]);
+    }
+    sum.add((v[0] + v[1]) + (v[2] + v[3]));
+  };
+  Index i = at;
+  const Index fused = at + write.fused(at, n), end = at + n;
+  for (; i + kFour <= fused; i += kFour) four(i, [&] { write.four(i); });
+  if (i < end) write.rest(i);
+  for (; i + kFour <= end; i += kFour) four(i, [] {});
+  for (; i + kWidth <= end; i += kWidth) {
+    const L e = exp_of_lanes(load(x + i));
+    keep(i, e);
+    sum.add(e);
+  }
+  if (const int rest = static_cast<int>(end - i); rest > 0) {
+    const L e = exp_of_lanes(load(x + i, rest, -kInf<T>));
+    keep(i, e, rest);
+    sum.add(e);
+  }
+  top = largest;
+  return sum;
+}
+
+// The reference of a segment as it moves.
+template <class T>
+class Reference {
+ public:
+  T value = kNoReference<T>, limit = -kInf<T>;
+  bool in_range = true;
+  // To one that suits `top`; false where none does, or where z as low as that needs none.
+  bool move(T top) {
+    if (!(top > -kScaledExpLimit<T>)) return false;
+    if (!(top < kScaledExpLimit<T>)) {
+      in_range = false;
+      limit = kInf<T>;
+      return false;
+    }
+    value = core::round_even(top * core::kLog2E<T>) - kTop<T>;
+    limit = (value + kMost<T>)*core::kLn2High<T>;
+    return true;
+  }
+};
+
+// The sum over x[first .. last). The reference of each block that starts at i is left in references[i / kBlock], where not null.
+template <class S, class Arg, class Keep = KeepNothing, class Write = WriteNothing, class T = Compute<S>>
+SegmentSum<T> sum_blocks(const S* x, Index first, Index last, const Arg& arg, T* references = nullptr, const Keep& keep = {},
+                         const Write& write = {}) {
+  using L = Lanes<T>;
+  SegmentSum<T> r;
+  Reference<T> reference;
+  reference.move(arg.of_largest(largest_of_first(x + first, last - first)));
+  RowExp<T> exp(reference.value);
+  Carried<T> total, block;
+  L tops;
+  for (Index i = first; i < last; i += kBlock<T>) {
+    const Index n = last - i < kBlock<T> ? last - i : kBlock<T>;
+    Carried<T> sum = sum_of_block(x, i, n, arg, exp, keep, write, tops);
+    const T before = reference.value, top = arg.of_largest(largest_lane(tops));
+    if (top > reference.limit && reference.move(top)) [[unlikely]] {
+      const L shift(before - reference.value);
+      total.scale2_by(shift), block.scale2_by(shift);
+      exp = RowExp<T>(reference.value);
+      sum = sum_of_block(x, i, n, arg, exp, keep, WriteNothing{}, tops);
+    }
+    if (references) references[i / kBlock<T>] = reference.value;
+    if (top > r.top) {
+      total.add(block);
+      block = sum;
+      r.top = top, r.block = i;
+    } else {
+      total.add(sum);
+    }
+  }
+  r.reference = reference.value, r.in_range = reference.in_range;
+  if (last - first > kBlock<T>) sum_lanes(total.sum, total.rest, r.m, r.low);
+  sum_lanes(block.sum, block.rest, r.block_m, r.block_low);
+  return r;
+}
+
+// The sum over a row, from sum_of(first, last) for each segment of it.
+template <class S, class SumOf, class T = Compute<S>>
+SegmentSum<T> sum_segments(const Row<S>& row, const SumOf& sum_of) {
+  if (row.n <= Row<S>::kShortest) return sum_of(Index(0), row.n);
+  SegmentSum<T> parts[Row<S>::kMostSegments + 1];
+  const Index n_parts = row.each_segment([&](Index k, Index first, Index last) { parts[k] = sum_of(first, last); });
+  for (Index k = 1; k < n_parts; ++k) parts[0] = parts[0] + parts[k];
+  return parts[0];
+}
+
+}  // namespace
+}  // namespace softmap::cpu

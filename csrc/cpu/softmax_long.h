@@ -1,0 +1,206 @@
+#pragma once
+// Softmax of long rows that lie in one piece. What comes out of a row depends on the row alone: the ways below differ in what
+// they read and write, not in what they compute.
+#include <type_traits>
+
+#include "cpu/block_sum.h"
+#include "cpu/softmax_exact.h"
+
+namespace softmap::cpu {
+namespace {
+
+// Times 1 / sum, in two parts, so that the quotient is rounded once: a row with one element gives exactly 1.
+template <class T>
+struct Quotient {
+  Lanes<T> inverse, rest;
+  explicit Quotient(const SegmentSum<T>& s) {
+    double sum, low;
+    s.total(sum, low);
+    const T whole = static_cast<T>(1 / sum);
+    const double left = core::fmadd(-sum, double(whole), 1.0) - low * double(whole);
+    inverse = Lanes<T>(whole), rest = Lanes<T>(static_cast<T>(left * double(whole)));
+  }
+  Lanes<T> operator()(Lanes<T> e) const { return fmadd(e, inverse, e * rest); }
+};
+
+// A value of pass 2 for each element of a row, in any order: from the exponentials that pass 1 kept,
+template <class T>
+struct FromKept {
+  const T* kept;
+  Quotient<T> quotient;
+  Lanes<T> operator()(Index i) const { return quotient(Lanes<T>::load(kept + i)); }
+  Lanes<T> operator()(Index i, int count) const { return quotient(Lanes<T>::load(kept + i, count, T(0))); }
+};
+// or from the row itself.
+template <class S, class Arg>
+struct FromRow {
+  using T = Compute<S>;
+  const S* x;
+  Arg arg;
+  RowExp<T> exp;
+  Quotient<T> quotient;
+  Lanes<T> value(Lanes<T> v) const {
+    Lanes<T> low;
+    return quotient(exp(arg(v, low)));
+  }
+  Lanes<T> operator()(Index i) const {
+    __builtin_prefetch(reinterpret_cast<const char*>(x + i) + kAhead);
+    return value(load(x + i));
+  }
+  Lanes<T> operator()(Index i, int count) const { return value(load(x + i, count, -kInf<T>)); }
+};
+
+// Writes out[0 .. n); with kStream past the caches, which wants aligned addresses: then all but the first `head_` elements are
+// written in vectors that are aligned in memory. Those of the value need not be.
+template <class S, bool kStream, class Value>
+class Writer {
+  static constexpr Index kWidth = LanesOf<S>::size;
+
+ public:
+  Writer(S* out, Index n, const Value& value) : out_(out), n_(n), value_(value) {
+    if constexpr (kStream) {
+      const auto address = reinterpret_cast<std::uintptr_t>(out);
+      head_ = static_cast<Index>(-address % (kWidth * sizeof(S)) / sizeof(S));
+      if (head_ > n) head_ = n;
+    }
+    if (head_ > 0) store<S>(value_(0, static_cast<int>(head_)), out_, static_cast<int>(head_));
+  }
+  // The part that sum_of_block asks for.
+  Index fused(Index at, Index n) const { return at + head_ + n <= n_ ? n : n_ - head_ - at; }
+  void four(Index i) const {
+    for (int k = 0; k < 4; ++k) write(i + head_ + k * kWidth);
+  }
+  void rest(Index i) const { range(i + head_, n_); }
+  // What belongs to a segment [first, last).
+  void segment(Index first, Index last) const {
+    range(first + head_, last + head_ < n_ ? last + head_ : n_);
+    if constexpr (kStream) stream_fence();
+  }
+
+ private:
+  void range(Index i, Index last) const {
+    for (; i + kWidth <= last; i += kWidth) write(i);
+    if (const int count = static_cast<int>(last - i); count > 0) store<S>(value_(i, count), out_ + i, count);
+  }
+  void write(Index i) const {
+    if constexpr (kStream) {
+      stream(value_(i), out_ + i);
+    } else {
+      store(value_(i), out_ + i);
+    }
+  }
+  S* out_;
+  Index n_, head_ = 0;
+  Value value_;
+};
+
+// Kept exponentials in [first, n) of blocks with another reference than the whole, to that reference.
+template <class T>
+void settle(T* kept, const T* references, Index first, Index n, T reference) {
+  using L = Lanes<T>;
+  for (Index i = first; i < n;) {
+    const Index last = i + kBlock<T> < n ? i + kBlock<T> : n;
+    const L shift(references[i / kBlock<T>] - reference);
+    if (references[i / kBlock<T>] == reference) {
+      i = last;
+      continue;
+    }
+    for (; i + L::size <= last; i += L::size) scale2(L::load(kept + i), shift).store(kept + i);
+    if (const int count = static_cast<int>(last - i)) scale2(L::load(kept + i, count, T(0)), shift).store(kept + i, count);
+    i = last;
+  }
+}
+
+// The rows [first, last) of a batch. One loop runs pass 1 of a row and pass 2 of the row before it, so that reading, computing
+// and writing overlap; the exponentials wait in a buffer of one row.
+template <bool kStream, class S, class ArgOf>
+class FusedSoftmax {
+  using T = Compute<S>;
+
+ public:
+  static Index room(Index n) { return kPage + (n + 63) / 64 * 64 + n / kBlock<T> + 1; }
+  FusedSoftmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, T* room)
+      : x_(x), arg_of_(arg_of), out_(out), n_(x.along.size()) {
+    // Half a page away from x, for the sake of loads that follow stores.
+    const auto away = reinterpret_cast<std::uintptr_t>(x.data) + 2048 - reinterpret_cast<std::uintptr_t>(room);
+    kept_ = room + away % 4096 / 64 * (64 / sizeof(T));
+    references_ = kept_ + (n_ + 63) / 64 * 64;
+  }
+  void run(Index first, Index last) {
+    SegmentSum<T> sum = pass(first, WriteNothing{});
+    for (Index i = first; i < last; ++i) {
+      if (!sum.fine()) [[unlikely]] {
+        exact_softmax(Row<S>{x_.row(i), n_, nullptr}, arg_of_.temperature(i), out_.row(i));
+        if (i + 1 < last) sum = pass(i + 1, WriteNothing{});
+        continue;
+      }
+      settle(kept_, references_, 0, n_, sum.reference);
+      const Writer<S, kStream, FromKept<T>> write(out_.row(i), n_, {kept_, Quotient<T>(sum)});
+      if (i + 1 < last) {
+        sum = pass(i + 1, write);
+      } else {
+        write.rest(0);
+      }
+    }
+    if constexpr (kStream) stream_fence();
+  }
+
+ private:
+  template <class Write>
+  SegmentSum<T> pass(Index i, const Write& write) {
+    const Row<S> row{x_.row(i), n_, nullptr};
+    return sum_segments(row, [&](Index first, Index last) {
+      return sum_blocks(row.x, first, last, arg_of_(i), references_, KeepIn<T>{kept_}, write);
+    });
+  }
+  static constexpr Index kPage = 4096 / sizeof(T);
+  const Rows<const S>& x_;
+  const ArgOf& arg_of_;
+  const Rows<S>& out_;
+  Index n_;
+  T *kept_, *references_;
+};
+
+// One row, which threads may share. With `references`, an entry a block, the exponentials are kept in out, which is then not x;
+// otherwise they are computed again.
+template <bool kStream, class S, class Arg, class T = Compute<S>>
+void softmax_row(const Row<S>& row, const Arg& arg, T temperature, S* out, T* references) {
+  const auto sum = sum_segments(row, [&](Index first, Index last) {
+    if constexpr (std::is_same_v<S, T>) {
+      if (references) return sum_blocks(row.x, first, last, arg, references, KeepIn<T>{out});
+    }
+    return sum_blocks(row.x, first, last, arg);
+  });
+  if (!sum.fine()) return exact_softmax(row, temperature, out);
+  const Quotient<T> quotient(sum);
+  if constexpr (std::is_same_v<S, T>) {
+    if (references) {
+      const Writer<S, false, FromKept<T>> write(out, row.n, {out, quotient});
+      row.each_segment([&](Index, Index first, Index last) {
+        settle(out, references, first, last, sum.reference);
+        write.segment(first, last);
+      });
+      return;
+    }
+  }
+  const Writer<S, kStream, FromRow<S, Arg>> write(out, row.n, {row.x, arg, RowExp<T>(sum.reference), quotient});
+  row.each_segment([&](Index, Index first, Index last) { write.segment(first, last); });
+}
+
+// The way to read row i: all temperatures are 1, or each row has its own.
+struct AllPlain {
+  Plain operator()(Index) const { return {}; }
+  float temperature(Index) const { return 1; }
+};
+template <class T>
+struct EachDivided {
+  PerRow<T> temperatures;
+  Divided<T> operator()(Index i) const {
+    const T t = temperatures[i];
+    return {t > T(0) && t < kInf<T> ? t : kNaN<T>};
+  }
+  T temperature(Index i) const { return temperatures[i]; }
+};
+
+}  // namespace
+}  // namespace softmap::cpu
