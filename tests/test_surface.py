@@ -12,6 +12,8 @@ import re
 import pytest
 
 import softmap
+from conftest import EMULATED
+from softmap import _backend
 
 PUBLIC = {name: getattr(softmap, name) for name in softmap.__all__ if name != "__version__"}
 FUNCTIONS = {name: f for name, f in PUBLIC.items() if inspect.isfunction(f)}
@@ -25,6 +27,21 @@ METHODS = {
 # Optional arguments that may be given by position, as in SciPy, or because the order is obvious.
 POSITIONAL = {"axis", "b", "keepdims", "return_sign", "outcome", "to"}
 POSITIONAL |= {"operation", "n", "kind", "min_games"}
+
+# What a CPU backend has and the CUDA one has not: the large fit, labels, draws, what is to come.
+CPU_ONLY = {"count_pairs", "encode_arrow", "encode_fixed", "encode_objects"}
+CPU_ONLY |= {"connected", "strong_components", "make_system", "solve_system", "newton_pairs"}
+CPU_ONLY |= {"draw_counts", "weigh_draws", "refit"}
+CPU_ONLY |= {"row_filter", "row_root"}
+CPU_ONLY |= {"special"}  # for tests of core/
+
+
+@pytest.mark.skipif(EMULATED is None, reason="the CUDA kernels are not built here")
+def test_kernels_for_a_gpu_are_all_there_but_those_named():
+    def operations(module):
+        return {name for name in dir(module) if not name.startswith("_")}
+
+    assert operations(_backend.cpu()) - operations(EMULATED) == CPU_ONLY
 
 
 def test_all_names_exist_and_are_sorted():
