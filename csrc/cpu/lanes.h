@@ -290,11 +290,13 @@ template <>
 struct Register<float> {
   typedef float Vector __attribute__((vector_size(16)));
   typedef std::int32_t Bits __attribute__((vector_size(16)));
+  typedef std::uint32_t Unsigned __attribute__((vector_size(16)));
 };
 template <>
 struct Register<double> {
   typedef double Vector __attribute__((vector_size(16)));
   typedef std::int64_t Bits __attribute__((vector_size(16)));
+  typedef std::uint64_t Unsigned __attribute__((vector_size(16)));
 };
 
 template <class T>
@@ -375,7 +377,10 @@ struct Lanes {
   static Lanes pow2(Lanes n) { return from_bits((__builtin_convertvector(n.v, Bits) + F::bias) << F::mantissa_bits); }
   friend Lanes exponent(Lanes a) { return __builtin_convertvector((bits(a) >> F::mantissa_bits) - F::bias, Vector); }
   // The number whose bits are those of z shifted left, added to those of a.
-  friend Lanes shift_left(Lanes z, int count, Lanes a) { return from_bits((bits(z) << count) + bits(a)); }
+  friend Lanes shift_left(Lanes z, int count, Lanes a) {
+    using Unsigned = typename Register<T>::Unsigned;  // the sum may pass the largest integer
+    return from_bits(reinterpret_cast<Bits>((reinterpret_cast<Unsigned>(z.v) << count) + reinterpret_cast<Unsigned>(a.v)));
+  }
   friend Lanes permute(Lanes a, const typename F::Int* k) {
     Lanes r;
     for (int i = 0; i < size; ++i) r.v[i] = a.v[k[i]];

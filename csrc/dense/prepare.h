@@ -18,7 +18,9 @@ SOFTMAP_HD bool has_border(const FitOptions& options) {
 template <class P>
 SOFTMAP_HD bool has_maximum(const Tile<P>& t, const FitOptions& options, int lane, Recession::Least* room) {
   std::uint64_t open = 0;  // items without a prior
-  for (int i = 0; i < t.n; ++i) open |= std::uint64_t(!(t.precision[i * P::kStride + lane] > 0)) << i;
+  for (int i = 0; i < t.n; ++i) {
+    if (!(t.precision[i * P::kStride + lane] > 0)) open |= std::uint64_t(1) << i;
+  }
   const auto count = [](std::uint64_t x) {
     int bits = 0;
     for (; x != 0; x &= x - 1) ++bits;
