@@ -9,7 +9,8 @@
 //   mark(s)                what slopes_between needs of a score, |s| <= kReach
 //   slopes_between(a, b)   slopes(s_a - s_b) of the marks of two scores, each off by 2^-49 max(1, |d|) at most
 //   steepest(d)            what (log F)' does not exceed within |d|
-//   kBend                  what |(log F)'''| does not exceed
+//   third(f, a, b, w, l)   third derivative of w log F(d) + l log F(-d) by d, roughly, with f = slopes_between(a, b)
+//   kBend, kTwist          what |(log F)'''| and |(log F)''''| do not exceed
 #include "core/logistic.h"
 #include "core/normal.h"
 
@@ -32,7 +33,7 @@ struct LinkSlopes {
 
 // Bradley-Terry: F(d) = 1 / (1 + exp(-d)). Bradley & Terry 1952.
 struct Logit {
-  static constexpr double kReach = 40, kBend = 0.0963;
+  static constexpr double kReach = 40, kBend = 0.0963, kTwist = 0.125;
   template <class V>
   SOFTMAP_HD static V probability(V d) {
     return sigmoid(d);
@@ -64,6 +65,10 @@ struct Logit {
     const V inverse = reciprocal(a + b), up = b * inverse, down = a * inverse, curve = up * down;
     return {up, down, curve, curve};
   }
+  template <class V>
+  SOFTMAP_HD static V third(const LinkSlopes<V>& f, V, V, V w, V l) {
+    return (w + l) * f.win_curve * (f.loss - f.win);
+  }
   // min(F(d), F(-d)) for d = s_a - s_b from the marks of both, with |s| <= kMarkReach. The sum of the marks is s + low exactly.
   template <class T>
   static constexpr T kMarkReach = sizeof(T) > 4 ? T(690) : T(85);
@@ -82,7 +87,7 @@ struct Logit {
 
 // Thurstone's case V with variances 1/2: F(d) = Phi(d). Thurstone 1927.
 struct Probit {
-  static constexpr double kReach = 20, kBend = 0.2968;
+  static constexpr double kReach = 20, kBend = 0.2968, kTwist = 0.189;
   template <class V>
   SOFTMAP_HD static V probability(V d) {
     return ndtr(d);
@@ -115,6 +120,13 @@ struct Probit {
     const auto negative = d < V(typename lane<V>::Scalar(0));
     return {select(negative, s.left, s.right), select(negative, s.right, s.left), select(negative, s.left_curve, s.right_curve),
             select(negative, s.right_curve, s.left_curve)};
+  }
+  // (log F)''' = r (c - 1) + c (d + r) with r = (log F)' and c = -(log F)''.
+  template <class V>
+  SOFTMAP_HD static V third(const LinkSlopes<V>& f, V a, V b, V w, V l) {
+    const V d = a - b, one = V(typename lane<V>::Scalar(1));
+    return w * fmadd(f.win_curve, d + f.win, f.win * (f.win_curve - one)) -
+           l * fmadd(f.loss_curve, f.loss - d, f.loss * (f.loss_curve - one));
   }
   template <class V>
   SOFTMAP_HD static V steepest(V d) {

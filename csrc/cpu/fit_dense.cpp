@@ -127,11 +127,25 @@ V load_lot(const Lot& lot, const Priors& priors, const FitOptions& options, cons
 }
 
 // How to make all problems quicker: scores near the maximum, where there are; and whether to stop before the last step where it
-// is sure to be negligible.
+// is sure to be negligible. Where the last item met the first n_responses ones with preferences p, and a weight of 1 each, the
+// scores are near score + sum_k response[k] (p_k - 1/2).
+constexpr int kMaxResponses = 15;
 struct Hint {
   bool known, predicts;
-  double score[kMaxItems];
+  int n_responses;
+  double score[kMaxItems], response[kMaxResponses][kMaxResponses + 1];
 };
+
+void start_near(const Hint& hint, const Tile& t, State& st) {
+  const int n = t.n;
+  for (int i = 0; i < n; ++i) st.s[i] = V(hint.score[i]);
+  const V half = V(0.5) / st.scale;
+  for (int k = 0; k < hint.n_responses; ++k) {
+    const int last = (row_start(n, k) + n - 1) * kWidth;
+    const V change = (V::load(t.loss[0] + last) - V::load(t.win[0] + last)) * half;
+    for (int i = 0; i < n; ++i) st.s[i] = fmadd(change, V(hint.response[k][i]), st.s[i]);
+  }
+}
 
 // Solves all problems, a tile at a time: load(tile, problems) writes their tables, finish(state, problems) reads the
 // results. What the quick way leaves is collected until it fills a tile.
@@ -167,9 +181,7 @@ void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Prior
       if (quick) {
         st.status = load_lot(lot, priors, options, load, t, st);
         const M none = st.grounded & !st.grounded;
-        if (hint.known) {
-          for (int i = 0; i < n; ++i) st.s[i] = V(hint.score[i]);
-        }
+        if (hint.known) start_near(hint, t, st);
         const M ok = (all(st.grounded) ? none : quick(t, st, options, hint.predicts)) | !(st.status == V(0.));
         select(ok, V(1.), V(0.)).store(solved);
         if (any(ok)) finish(st, lot);
@@ -196,19 +208,49 @@ void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& o
 
 namespace {
 
-// The anchors where there is no test item, which is then at the mean of its prior.
 template <class T>
-Hint anchors_alone(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, bool predicts,
-                   const Exec& exec) {
-  Hint hint{false, predicts, {}};
-  if (tables.m < 2) return hint;
+void solve_rows(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, const Rescale& rescale,
+                bool centred, const Hint& hint, const AnchorOut<T>& out, const Exec& exec) {
+  const int n = tables.m + 1;
+  const auto load = [&](Tile& t, const Lot& lot) {
+    for (int lane = 0; lane < kWidth; ++lane) load_row(tables, problem_of(lot, lane), t, lane);
+  };
+  const auto finish = [&](State& st, const Lot& lot) { write_test_item(st, n, rescale, centred, lot, out); };
+  for_each_tile(n, false, false, tables.n_problems, priors, options, hint, exec, load, finish);
+}
+
+// What the anchors say about all test items: their scores where there is none, which is then at the mean of its prior; and
+// for few anchors how all scores respond to each preference, by its ends 0 and 1 while the others are 1/2.
+template <class T>
+Hint hint_of(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, bool predicts, const Exec& exec) {
+  Hint hint{false, predicts, 0, {}, {}};
+  const int m = tables.m, n = m + 1, n_rows = 2 * m + 1;
+  if (m < 2) return hint;
   double gradient_max;
   FitStatus status;
   std::int32_t n_iter;
-  fit_many<double>({tables.anchors, nullptr, nullptr, 1, tables.m}, priors, options,
+  fit_many<double>({tables.anchors, nullptr, nullptr, 1, m}, priors, options,
                    {hint.score, nullptr, &status, &n_iter, &gradient_max, nullptr, nullptr, nullptr, nullptr}, exec);
-  hint.score[tables.m] = priors.mean[tables.m];
+  hint.score[m] = priors.mean[m];
   hint.known = status == FitStatus::ok;
+  if (!hint.known || m > kMaxResponses) return hint;
+  constexpr int kRows = 2 * kMaxResponses + 1;
+  double preference[kRows * kMaxResponses], score[kRows], anchor[kRows * kMaxResponses];
+  std::int8_t outside[kRows];
+  FitStatus row_status[kRows];
+  for (int k = 0; k < n_rows * m; ++k) preference[k] = 0.5;
+  for (int k = 0; k < m; ++k) preference[2 * k * m + k] = 0., preference[(2 * k + 1) * m + k] = 1.;
+  solve_rows<double>({preference, tables.anchors, n_rows, m}, priors, options, {}, false, hint,
+                     {score, nullptr, anchor, outside, row_status}, exec);
+  for (int row = 0; row < n_rows; ++row) {
+    if (row_status[row] != FitStatus::ok) return hint;
+  }
+  const auto at = [&](int row, int i) { return i < m ? anchor[row * m + i] : score[row]; };
+  for (int i = 0; i < n; ++i) {
+    hint.score[i] = at(2 * m, i);
+    for (int k = 0; k < m; ++k) hint.response[k][i] = at(2 * k + 1, i) - at(2 * k, i);
+  }
+  hint.n_responses = m;
   return hint;
 }
 
@@ -217,13 +259,8 @@ Hint anchors_alone(const AnchorTables<T>& tables, const Priors& priors, const Fi
 template <class T>
 void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, const Rescale& rescale,
                            bool centred, const AnchorOut<T>& out, const Exec& exec) {
-  const int n = tables.m + 1;
-  const auto load = [&](Tile& t, const Lot& lot) {
-    for (int lane = 0; lane < kWidth; ++lane) load_row(tables, problem_of(lot, lane), t, lane);
-  };
-  const auto finish = [&](State& st, const Lot& lot) { write_test_item(st, n, rescale, centred, lot, out); };
-  for_each_tile(n, false, false, tables.n_problems, priors, options,
-                anchors_alone(tables, priors, options, !out.standard_errors, exec), exec, load, finish);
+  const Hint hint = hint_of(tables, priors, options, !out.standard_errors, exec);
+  solve_rows(tables, priors, options, rescale, centred, hint, out, exec);
 }
 
 #define SOFTMAP_INSTANTIATE(T)                                                                                        \

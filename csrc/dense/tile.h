@@ -43,9 +43,10 @@ struct State {
   Pairs path;  // resistance of the shortest path between two items
   Column low, lowest, right, right_low;
   Pairs flow;
-  V scale, largest;  // largest weight
-  V size;            // max(1, max |s|)
-  Mask grounded;     // no item has a prior: scores are centred
+  typename P::template Values<P::kGroups ? kItems*(kItems - 1) / 2 : 1> third;  // derivative of the objective by the difference
+  V scale, largest;                                                             // largest weight
+  V size;                                                                       // max(1, max |s|)
+  Mask grounded;                                                                // no item has a prior: scores are centred
   V status, n_iter, gradient_max;
   Border<P, kColumn> border;  // where more than the scores is estimated, or ties have a model
 };
