@@ -34,6 +34,12 @@ enum class Filter {
   kEpsilon,  // columns of at least this probability
 };
 
+// True where the amount means something; written so that NaN is false.
+SOFTMAP_HD bool in_domain(Filter filter, double amount) {
+  if (filter == Filter::kTopK) return amount >= 1;
+  return amount > 0 && (amount < 1 || (amount == 1 && filter == Filter::kMinP));
+}
+
 // A function of a number and a row, which row_root solves.
 enum class Root {
   kSigmoidSum,  // sum sigmoid(x + t), in t

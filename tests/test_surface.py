@@ -32,7 +32,6 @@ POSITIONAL |= {"operation", "n", "kind", "min_games"}
 CPU_ONLY = {"count_pairs", "encode_arrow", "encode_fixed", "encode_objects"}
 CPU_ONLY |= {"connected", "strong_components", "make_system", "solve_system", "newton_pairs"}
 CPU_ONLY |= {"draw_counts", "weigh_draws", "refit"}
-CPU_ONLY |= {"row_filter", "row_root"}
 CPU_ONLY |= {"special"}  # for tests of core/
 
 

@@ -159,8 +159,6 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
   });
 }
 
-#if !defined(SOFTMAP_DEVICE)
-
 // x: at least one axis, rows along the last; temperature and amount: 0-d, or one a row.
 py::object row_filter(const py::array& x, int filter, const py::array& temperature, const py::array_t<double>& amount,
                       Index min_keep, py::handle n_threads) {
@@ -198,8 +196,6 @@ py::object row_root(const py::array& x, int function, const py::array_t<double>&
   });
 }
 
-#endif
-
 py::object logsumexp_partial(const py::array& x, py::handle axis, py::handle n_threads) {
   const auto bits = axis_bits("logsumexp_partial", x, axis);
   const Run run = run_for("logsumexp_partial", n_threads);
@@ -228,11 +224,9 @@ void bind_softmax(py::module_& m) {
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
   m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
         py::arg("weights"), py::arg("n_threads"));
-#if !defined(SOFTMAP_DEVICE)
   m.def("row_filter", &row_filter, py::arg("x"), py::arg("filter"), py::arg("temperature"), py::arg("amount"),
         py::arg("min_keep"), py::arg("n_threads"));
   m.def("row_root", &row_root, py::arg("x"), py::arg("function"), py::arg("target"), py::arg("n_threads"));
-#endif
   m.def("logsumexp_partial", &logsumexp_partial, py::arg("x"), py::arg("axis"), py::arg("n_threads"));
 }
 

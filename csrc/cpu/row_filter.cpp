@@ -1,36 +1,17 @@
 // Which columns of a row to keep: typical, top-p, top-k, min-p and epsilon sampling. Each is a threshold on a key.
+#include "core/ordered.h"
 #include "cpu/row_terms.h"
 #include "softmax.h"
 
 namespace softmap::cpu {
 namespace {
 
-// The bits of a number as an unsigned integer of the same order.
-template <class T>
-struct Ordered;
-template <>
-struct Ordered<float> {
-  using Bits = std::uint32_t;
-};
-template <>
-struct Ordered<double> {
-  using Bits = std::uint64_t;
-};
-template <class T, class U = typename Ordered<T>::Bits>
-U ordered(T x) {
-  x = x + T(0);  // no -0
-  U bits;
-  __builtin_memcpy(&bits, &x, sizeof x);
-  constexpr U kSign = U(1) << (8 * sizeof(U) - 1);
-  return bits & kSign ? ~bits : bits | kSign;
-}
-
 constexpr int kDigit = 11, kShortDigit = 6;  // bits a pass of the selection, for long and short rows
 
 template <class T>
 struct Work {  // the selection uses up weight, not key
   T *key, *weight;
-  typename Ordered<T>::Bits* left;
+  typename core::OrderedBits<T>::type* left;
   double* bins;
 };
 
@@ -38,8 +19,8 @@ struct Work {  // the selection uses up weight, not key
 // do. Digit by digit from the top: the weights are added up by the next bits, and the keys of one bin are left.
 template <class T>
 T select_by_weight(const Work<T>& w, Index n, double goal) {
-  using U = typename Ordered<T>::Bits;
-  for (Index i = 0; i < n; ++i) w.left[i] = ordered(w.key[i]);
+  using U = typename core::OrderedBits<T>::type;
+  for (Index i = 0; i < n; ++i) w.left[i] = core::ordered(w.key[i]);
   double reached = 0;
   for (int shift = 8 * sizeof(U); shift > 0 && n > 1;) {
     const int wanted = n < 1024 ? kShortDigit : kDigit, width = shift < wanted ? shift : wanted, n_bins = 1 << width;
@@ -64,17 +45,7 @@ T select_by_weight(const Work<T>& w, Index n, double goal) {
     }
     n = kept;
   }
-  constexpr U kSign = U(1) << (8 * sizeof(U) - 1);
-  const U bits = w.left[0] & kSign ? w.left[0] ^ kSign : ~w.left[0];
-  T r;
-  __builtin_memcpy(&r, &bits, sizeof r);
-  return r;
-}
-
-// True where the amount means something; written so that NaN is false.
-bool in_domain(Filter filter, double amount) {
-  if (filter == Filter::kTopK) return amount >= 1;
-  return amount > 0 && (amount < 1 || (amount == 1 && filter == Filter::kMinP));
+  return core::from_ordered<T>(w.left[0]);
 }
 
 template <class T>
@@ -130,7 +101,7 @@ void row_filter(const Rows<const S>& x, PerRow<Compute<S>> temperature, Filter f
   const int slots = row_slots(x, n, exec);
   const Scratch<S> buffer(slots, x.along.contiguous() ? 0 : n);
   const Scratch<T> key(slots, n), weight(slots, n);
-  const Scratch<typename Ordered<T>::Bits> left(slots, n);
+  const Scratch<typename core::OrderedBits<T>::type> left(slots, n);
   const Scratch<double> bins(slots, 1 << kDigit);
   each_row(x, n, exec, buffer, [&](const Row<S>& row, Index i, int slot) {
     const Work<T> work{key[slot], weight[slot], left[slot], bins[slot]};

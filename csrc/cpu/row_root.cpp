@@ -1,5 +1,5 @@
 // One number a row at which a monotone function of the row takes a given value. All in double, whatever the storage.
-#include "core/logistic.h"
+#include "core/root.h"
 #include "cpu/row_sum.h"
 #include "softmax.h"
 
@@ -8,77 +8,49 @@ namespace {
 
 using L = Lanes<double>;
 
-struct Value {
-  double value, slope;
-};
-
-// The root of an increasing f, known to lie in [low, high], by Newton's method kept inside what is left of the bracket. A
-// step that is not half of the one before last gives way to a bisection: between two plateaus Newton's method may go to and
-// fro for ever. Relative to max(1, |root|) the root is as near as the rounding of f allows.
-template <class F>
-double increasing_root(const F& f, double low, double high, double u) {
-  double last_step = kInf<double>, before_last = kInf<double>;
-  for (int k = 0; k < 2500; ++k) {
-    const Value v = f(u);
-    if (v.value == 0) return u;
-    (v.value < 0 ? low : high) = u;
-    double next = u - v.value / v.slope;
-    const bool slow = core::abs(next - u) > core::max(0.5 * before_last, 1e-9 * core::max(1.0, core::abs(next)));
-    if (slow || !(next >= low && next <= high)) next = low + 0.5 * (high - low);
-    const double step = core::abs(next - u), scale = core::max(1.0, core::abs(next));
-    if (step <= 0x1p-52 * scale || (step < 1e-9 * scale && step >= 0.5 * last_step)) return next;
-    before_last = last_step, last_step = step;
-    u = next;
-  }
-  return u;
+// What the lanes of a sum come to.
+double total_of(L lanes) {
+  double a[L::size], sum = 0;
+  lanes.store(a);
+  for (int k = 0; k < L::size; ++k) sum += a[k];
+  return sum;
 }
 
-// t with sum sigmoid(x + t) = target. As sigmoid is between those of the smallest and the largest x, so is the root.
+// t with sum sigmoid(x + t) = target.
 double sigmoid_sum_root(const double* x, Index n, double lowest, double highest, double target) {
   const double count = static_cast<double>(n), middle = core::log(target / (count - target));
-  const auto f = [&](double t) {
-    L sum(0.0), slope(0.0);
-    for (Index i = 0; i < n; i += L::size) {
-      const L s = core::sigmoid(L::load(x + i) + L(t));
-      sum = sum + s;
-      slope = fmadd(s, L(1.0) - s, slope);
-    }
-    double a[L::size], b[L::size];
-    sum.store(a), slope.store(b);
-    Value v{-target, 0};
-    for (int k = 0; k < L::size; ++k) v.value += a[k], v.slope += b[k];
-    return v;
-  };
   if (lowest == highest) return middle - lowest;
-  return increasing_root(f, middle - highest, middle - lowest, middle - 0.5 * (lowest + highest));
+  core::IncreasingRoot root(middle - highest, middle - lowest, middle - 0.5 * (lowest + highest));
+  const auto f = [&](double t) {
+    core::SigmoidSum<L> sum;
+    for (Index i = 0; i < n; i += L::size) sum.add(L::load(x + i) + L(t));
+    return core::ValueAndSlope{total_of(sum.value) - target, total_of(sum.slope)};
+  };
+  while (!root.found(f(root.u))) {
+  }
+  return root.u;
 }
 
-// tau with KL(softmax(x / tau) || uniform) = target, from d = x - maximum. With beta = 1 / tau, p = exp(beta d), P = sum p and
-// s = sum p |beta d| / P, the divergence is log n - log P - s, and its derivative in log beta is the variance of beta d.
+// tau with KL(softmax(x / tau) || uniform) = target, from d = x - maximum.
 double divergence_root(const double* d, Index n, Index n_largest, double spread, double target) {
   const double count = static_cast<double>(n);
   if (target >= core::log(count / static_cast<double>(n_largest))) return 0;  // reached only in the limit, or never
   const auto f = [&](double log_beta) {
     const double beta = core::exp(log_beta);
-    L mass(0.0), first(0.0), second(0.0);
-    for (Index i = 0; i < n; i += L::size) {
-      const L z = L::load(d + i) * L(beta), p = core::exp(z);
-      const L weighted = select(p == L(0.0), p, p * z);
-      mass = mass + p;
-      first = first + weighted;
-      second = select(p == L(0.0), second, fmadd(weighted, z, second));
-    }
-    double a[L::size], b[L::size], c[L::size];
-    mass.store(a), first.store(b), second.store(c);
-    for (int k = 1; k < L::size; ++k) a[0] += a[k], b[0] += b[k], c[0] += c[k];
-    const double mean = b[0] / a[0];
-    return Value{core::log(count / a[0]) + mean - target, c[0] / a[0] - mean * mean};
+    core::DivergenceSums<L> sums;
+    for (Index i = 0; i < n; i += L::size) sums.add(L::load(d + i) * L(beta));
+    auto v = core::divergence(count, total_of(sums.mass), total_of(sums.first), total_of(sums.second));
+    v.value -= target;
+    return v;
   };
   const double start = -core::log(spread);
   double low = start, high = start;
   for (double step = 1; f(low).value > 0 && step < 1e4; step *= 2) low -= step;
   for (double step = 1; f(high).value < 0 && step < 1e4; step *= 2) high += step;
-  return core::exp(-increasing_root(f, low, high, 0.5 * (low + high)));
+  core::IncreasingRoot root(low, high, 0.5 * (low + high));
+  while (!root.found(f(root.u))) {
+  }
+  return core::exp(-root.u);
 }
 
 template <class S, class T = Compute<S>>

@@ -3,7 +3,9 @@
 //
 //   kThreads, rank()            how many they are, and which of them this one is
 //   reduce(value, combine)      what combine makes of the values of all, the same for all; combine(a, b) == combine(b, a)
-//   Rows                        the loop over the rows that fall to this group
+//   sum_before(value, total)    the sum of the values of the threads before this one, and of all
+//   sync()                      all have come here, and see what the others wrote
+//   first(), step()             the rows that fall to this group; index() is its place in the block
 #include "cuda/device.h"
 
 namespace softmap::cuda {
@@ -21,12 +23,26 @@ struct Lanes {
   __device__ static Index first() { return Index(blockIdx.x) * kRowsPerBlock + static_cast<int>(threadIdx.x) / n; }
   __device__ static Index step() { return Index(gridDim.x) * kRowsPerBlock; }
   __device__ static Index first_of_warp(Index row) { return row - static_cast<int>(threadIdx.x) % kWarp / n; }
+  __device__ static int index() { return static_cast<int>(threadIdx.x) / n; }
+  __device__ static void sync() { __syncwarp(); }
 
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
 #pragma unroll
     for (int mask = n / 2; mask > 0; mask /= 2) value = combine(value, exchange(value, mask));
     return value;
+  }
+  template <class V>
+  __device__ V sum_before(V value, V& total) const {
+    V before{};
+#pragma unroll
+    for (int mask = 1; mask < n; mask *= 2) {
+      const V other = exchange(value, mask);
+      if (rank() & mask) before = before + other;
+      value = value + other;
+    }
+    total = value;
+    return before;
   }
 };
 
@@ -39,6 +55,8 @@ struct Block {
   __device__ static Index first() { return blockIdx.x; }
   __device__ static Index step() { return gridDim.x; }
   __device__ static Index first_of_warp(Index row) { return row; }
+  __device__ static int index() { return 0; }
+  __device__ static void sync() { __syncthreads(); }
 
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
@@ -53,7 +71,30 @@ struct Block {
     __syncthreads();  // the next reduction writes to the same place
     return value;
   }
+  template <class V>
+  __device__ V sum_before(V value, V& total) const {
+    constexpr int n_warps = threads / kWarp;
+    SOFTMAP_SHARED(V, of_warp, n_warps);
+    V of_this_warp;
+    V before = Lanes<kWarp, threads>().sum_before(value, of_this_warp);
+    if (rank() % kWarp == 0) of_warp[rank() / kWarp] = of_this_warp;
+    __syncthreads();
+    total = V{};
+    for (int k = 0; k < n_warps; ++k) {
+      if (k == rank() / kWarp) before = before + total;
+      total = total + of_warp[k];
+    }
+    __syncthreads();
+    return before;
+  }
 };
+
+// Calls run<Group>() with a warp or a block for a row of n columns.
+template <class F>
+void with_group(Index n, const F& run) {
+  if (n <= 1024) return run.template operator()<Lanes<kWarp, 128>>();
+  run.template operator()<Block<256>>();
+}
 
 }  // namespace
 }  // namespace softmap::cuda

@@ -76,7 +76,7 @@ __device__ T share_of(const RowSum<T>& part, const RowSum<T>& whole) {
 
 template <class S, class Levels, class Group>
 __global__ void __launch_bounds__(Group::kBlockThreads, 1)
-    level_scores_kernel(Dense<const S> x, const __grid_constant__ Levels levels, Temperature<Compute<S>> temperature,
+    level_scores_kernel(Dense<const S> x, const __grid_constant__ Levels levels, EachRow<Compute<S>> temperature,
                         LevelOut<Compute<S>> out) {
   using T = Compute<S>;
   const Group group;
@@ -125,7 +125,7 @@ void run(const Dense<const S>& x, const Levels& levels, PerRow<Compute<S>> tempe
          const Exec& exec) {
   const auto with = [&]<class Group>() {
     launch<&level_scores_kernel<S, Levels, Group>>(exec, {x.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, x, levels,
-                                                   temperature_of(temperature), out);
+                                                   on_device(temperature), out);
   };
   if (out.mass && x.n > 1024) return with.template operator()<Block<256>>();
   with.template operator()<Lanes<8, 128>>();

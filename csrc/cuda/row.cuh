@@ -13,16 +13,16 @@ using core::Compute;
 using core::kInf;
 using core::kNaN;
 
-// A temperature a row in memory of the device, or one number for all.
+// An argument with a number a row in memory of the device, or one for all, that lies on the host.
 template <class T>
-struct Temperature {
+struct EachRow {
   T number;
   const T* per_row;
   __device__ T operator[](Index i) const { return per_row ? per_row[i] : number; }
 };
 template <class T>
-Temperature<T> temperature_of(const PerRow<T>& given) {
-  return given.stride == 0 ? Temperature<T>{*given.data, nullptr} : Temperature<T>{T(0), given.data};
+EachRow<T> on_device(const PerRow<T>& given) {
+  return given.stride == 0 ? EachRow<T>{*given.data, nullptr} : EachRow<T>{T(0), given.data};
 }
 
 // NaN where a or b is.
@@ -57,7 +57,10 @@ struct Add {
     const T m = core::two_sum(a.m, b.m, rounding);
     return {m, (a.low + b.low) + rounding};
   }
-  __device__ long long operator()(long long a, long long b) const { return a + b; }
+  template <class V>
+  __device__ V operator()(V a, V b) const {
+    return a + b;
+  }
 };
 
 // What the sums of all threads came to.

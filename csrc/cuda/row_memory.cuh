@@ -44,6 +44,21 @@ struct InMemory {
   }
 };
 
+// A row as numbers in double.
+template <class S, class Group>
+struct InDouble : InMemory<S, Group> {
+  using T = double;
+  template <class Body, class Fold>
+  __device__ void each(const Body& body, const Fold& fold) const {
+    InMemory<S, Group>::each(
+        [&](core::Compute<S>& v, Index k) {
+          double wide = static_cast<double>(v);
+          body(wide, k);
+        },
+        fold);
+  }
+};
+
 // In registers, read and written once: `per` elements a thread, neighbours together as far as 16 bytes hold them.
 template <class S, class Group, int per>
 struct InRegisters {

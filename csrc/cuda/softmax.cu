@@ -54,7 +54,7 @@ __device__ void write_row(Row& row, Index n, const Group& group, Compute<S> temp
 // Long rows.
 template <Op op, class S, class Group>
 __global__ void __launch_bounds__(Group::kBlockThreads, 1)
-    softmax_rows_kernel(Dense<const S> x, Temperature<Compute<S>> temperature, Dense<S> out) {
+    softmax_rows_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out) {
   const Group group;
   const Index n_rows = x.n_rows, n = x.n;
   for (Index i = Group::first(); i < n_rows; i += Group::step()) {
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
 // Rows that registers hold: each element is read once.
 template <Op op, class S, class Group, int per>
 __global__ void __launch_bounds__(Group::kBlockThreads, 1)
-    softmax_held_kernel(Dense<const S> x, Temperature<Compute<S>> temperature, Dense<S> out, bool vectors) {
+    softmax_held_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, bool vectors) {
   const Group group;
   const Index n_rows = x.n_rows, n = x.n;
   for (Index i = Group::first(); Group::first_of_warp(i) < n_rows; i += Group::step()) {
@@ -101,7 +101,7 @@ bool with_registers(Index n, const F& launch_with) {
 template <Op op, class S>
 void each_row(const Dense<const S>& x, PerRow<Compute<S>> given, const Dense<S>& out, const Exec& exec) {
   const Index n_rows = x.n_rows;
-  const auto temperature = temperature_of(given);
+  const auto temperature = on_device(given);
   const bool held = with_registers(x.n, [&]<class Group, int per>() {
     using Row = InRegisters<S, Group, per>;
     const bool vectors = Row::suits(x) && (op == Op::kLogSumExp || Row::suits(out));

@@ -8,18 +8,11 @@
 namespace softmap::cuda {
 namespace {
 
-// An argument with a number a row in memory of the device, or one for all.
-struct Target {
-  std::int64_t number;
-  const std::int64_t* per_row;
-  __device__ std::int64_t operator[](Index i) const { return per_row ? per_row[i] : number; }
-};
-
 // Formulas as in cpu/softmax_statistics.cpp: with d = z - maximum, p = exp(d), P = sum p, the entropy is log P + sum p |d| / P.
 template <class S, class Group>
 __global__ void __launch_bounds__(Group::kBlockThreads, 1)
-    row_statistics_kernel(Dense<const S> x, Temperature<Compute<S>> temperature, Target targets, const Compute<S>* weights,
-                          StatisticsOut<Compute<S>> out) {
+    row_statistics_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, EachRow<std::int64_t> targets,
+                          const Compute<S>* weights, StatisticsOut<Compute<S>> out) {
   using T = Compute<S>;
   const Group group;
   const Index n_rows = x.n_rows, n = x.n;
@@ -73,21 +66,6 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
   }
 }
 
-// A row as numbers in double.
-template <class S, class Group>
-struct InDouble : InMemory<S, Group> {
-  using T = double;
-  template <class Body, class Fold>
-  __device__ void each(const Body& body, const Fold& fold) const {
-    InMemory<S, Group>::each(
-        [&](Compute<S>& v, Index k) {
-          double wide = static_cast<double>(v);
-          body(wide, k);
-        },
-        fold);
-  }
-};
-
 // The sum of exp(x) as m 2^e with m in [1, 2), from the largest x and the sum of exp(x - largest).
 __device__ void as_pair(double largest, Total<double> sum, double& m, double& e) {
   if (!(core::abs(largest) < kInf<double>)) {
@@ -118,23 +96,16 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1) logsumexp_partial_ker
   }
 }
 
-// A warp or a block a row.
-template <class F>
-void with_group(Index n, const F& run) {
-  if (n <= 1024) return run.template operator()<Lanes<32, 128>>();
-  run.template operator()<Block<256>>();
-}
-
 }  // namespace
 
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<Compute<S>> temperature, PerRow<std::int64_t> target,
                     const Compute<S>* weights, StatisticsOut<Compute<S>> out, const Exec& exec) {
-  const Target targets = target.stride == 0 ? Target{target.data ? *target.data : -1, nullptr} : Target{0, target.data};
+  const auto targets = on_device(target);
   const auto rows = packed(x, exec);
   with_group(rows.n, [&]<class Group>() {
     launch<&row_statistics_kernel<S, Group>>(exec, {rows.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, rows,
-                                             temperature_of(temperature), targets, weights, out);
+                                             on_device(temperature), targets, weights, out);
   });
 }
 

@@ -1,7 +1,9 @@
 // All of csrc/core for a device, in both precisions: nvcc must take it without a warning.
 // tests/test_core.py checks that no function is left out.
 #include "core/half.h"
+#include "core/ordered.h"
 #include "core/pair.h"
+#include "core/root.h"
 
 namespace softmap::core {
 namespace {
@@ -57,6 +59,26 @@ __global__ void all_of_core(const T* in, T* out) {
 }
 template __global__ void all_of_core(const float*, float*);
 template __global__ void all_of_core(const double*, double*);
+
+template <class T>
+__global__ void ordered_bits(const T* in, T* out) {
+  *out = from_ordered<T>(ordered(*in));
+}
+template __global__ void ordered_bits(const float*, float*);
+template __global__ void ordered_bits(const double*, double*);
+
+template <class T>
+__global__ void roots(T* out) {
+  IncreasingRoot root(out[0], out[1], out[2]);
+  SigmoidSum<double> sum;
+  sum.add(root.u);
+  if (root.found({sum.value, sum.slope})) return;
+  DivergenceSums<double> sums;
+  sums.add(root.u);
+  root.found(divergence(out[3], sums.mass, sums.first, sums.second));
+  out[4] = root.u;
+}
+template __global__ void roots(double*);
 
 template <class S>
 __global__ void halves(const S* in, S* out) {
