@@ -1,6 +1,11 @@
-// CPU block emulator: compiles the very .cu kernels with g++ (one fiber per CUDA thread).
-// Rules for kernels: shared memory through SOFTMAP_SHARED / SOFTMAP_DYNAMIC_SHARED, launches through
-// cudaLaunchKernelEx, warp primitives only in their *_sync form, no CUB / cooperative_groups.
+// The device side of CUDA for g++, so that the very .cu files run on the CPU, a fiber for each CUDA thread. It wants of kernels:
+// shared memory by SOFTMAP_SHARED and SOFTMAP_DYNAMIC_SHARED, launches by cudaLaunchKernelEx, primitives of warps in their
+// *_sync form, __nanosleep in loops that wait for other blocks, no CUB and no cooperative_groups.
+//
+//   SOFTMAP_EMULATOR_SCHEDULE   forward (default), reverse, or a seed: which of the threads that can go on does, and the order
+//                               of blocks
+//   SOFTMAP_EMULATOR_RESIDENT   blocks that run at the same time: 1, and 3 under the thread sanitizer
+//   SOFTMAP_EMULATOR_SMS        multiprocessors, 1: grids that are no larger than the device loop, and reuse shared memory
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -34,32 +39,24 @@ struct alignas(8) float2 {
 };
 
 namespace emulator {
-struct View {
-  uint3 tid, bid;
+// Where in a kernel a call stands; each of them takes it by default arguments.
+struct Site {
+  const char *what, *file;
+  int line;
 };
-void syncthreads(const char* f, int l);
-void rendezvous(unsigned mask, const char* op, int line);  // __syncwarp
-// exchange: publish `n` bytes, wait for the mask, then read lane `src`
-void exchange(unsigned mask, const void* in, void* out, int n, int src, const char* op, int line);
-unsigned gather_pred(unsigned mask, bool p, const char* op, int line);
+#define SOFTMAP_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+void meet_block(Site);                // __syncthreads
+int meet_block_counting(bool, Site);  // how many threads of the block said true
+void meet_warp(unsigned mask, Site);  // __syncwarp
+// Publishes n bytes, waits for the lanes of the mask, reads what lane `source` published.
+void exchange(unsigned mask, const void* in, void* out, int n, int source, Site);
+unsigned ballot(unsigned mask, bool, Site);
 int lane();
-void* shared_static(const void* site, size_t bytes, size_t align);
-void* shared_dyn();
+void* shared_static(const void* key, size_t bytes, size_t align, Site);
+void* shared_dynamic();
 void fence();
-void yield();  // for spin loops
-unsigned cluster_rank();
-unsigned cluster_size();
-void cluster_sync(int line);
-void* map_shared(void* p, unsigned rank);
-void grid_sync(int line);
-using Body = std::function<void()>;
-struct Cfg {
-  dim3 grid, block;
-  size_t smem;
-  unsigned cluster;
-  bool coop;
-};
-int launch(const Cfg&, const void* fn, const char* name, const Body& body);
+void rest();  // in a loop that waits for another thread
 template <class T>
 T poison() {
   T t;
@@ -67,56 +64,90 @@ T poison() {
   return t;
 }
 template <class T>
-T shfl(unsigned mask, T v, int src, const char* op, int line) {
-  static_assert(sizeof(T) <= 16, "shfl type");
-  T r = poison<T>();
-  exchange(mask, &v, &r, int(sizeof(T)), src, op, line);
-  return r;
+T shuffle(unsigned mask, T value, int source, Site site) {
+  static_assert(sizeof(T) <= 16, "type of a shuffle");
+  T result = poison<T>();
+  exchange(mask, &value, &result, int(sizeof(T)), source, site);
+  return result;
 }
-inline int xsrc(int j, int w) {
+// The lane that a shuffle reads, in parts of w lanes.
+inline int xor_lane(int j, int w) {
   int l = lane();
   int s = l ^ j;
   return (s / w == l / w || s < l / w * w) ? s : l;
 }
-inline int dsrc(int d, int w) {
+inline int down_lane(int d, int w) {
   int l = lane();
   return (l % w) + d < w ? l + d : l;
 }
-inline int usrc(int d, int w) {
+inline int up_lane(int d, int w) {
   int l = lane();
   return (l % w) - d >= 0 ? l - d : l;
 }
-inline int isrc(int i, int w) {
+inline int index_lane(int i, int w) {
   int l = lane();
   return l / w * w + ((i % w + w) % w);
 }
+
+// Blocks of a cluster, and all blocks of a cooperative launch. cluster_arrive(false) orders no memory.
+unsigned cluster_rank();
+unsigned cluster_size();
+void cluster_arrive(bool release = true, SOFTMAP_SITE);
+void cluster_wait(SOFTMAP_SITE);
+inline void cluster_sync(SOFTMAP_SITE) {
+  cluster_arrive(true, file, line);
+  cluster_wait(file, line);
+}
+void* map_shared(void* p, unsigned rank);
+template <class T>
+T* map_shared(T* p, unsigned rank) {
+  return static_cast<T*>(map_shared(static_cast<void*>(p), rank));
+}
+void grid_sync(SOFTMAP_SITE);
+
+struct Launch {
+  dim3 grid, block;
+  size_t dynamic_shared;
+  unsigned cluster;
+  bool cooperative;
+  const void* kernel;
+};
+int launch(const Launch&, const std::function<void()>& body);
+
+inline unsigned mask_of(unsigned mask = 0xffffffffu) { return mask; }
+inline int width_of(int width = 32) { return width; }
 }  // namespace emulator
-// set at every switch into a fiber (all fibers of a launch run on one OS thread)
+// Set at every switch to a thread: all threads of a launch run on one of the host.
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 #define warpSize 32
-#define __syncthreads() emulator::syncthreads(__FILE__, __LINE__)
-#define __syncwarp(...) emulator::rendezvous(emulator::mask_arg(__VA_ARGS__), "syncwarp", __LINE__)
-namespace emulator {
-inline unsigned mask_arg(unsigned m = 0xffffffffu) { return m; }
-inline int w_arg(int w = 32) { return w; }
-}  // namespace emulator
+#define SOFTMAP_HERE(what) \
+  emulator::Site { what, __FILE__, __LINE__ }
+#define __syncthreads() emulator::meet_block(SOFTMAP_HERE("__syncthreads"))
+#define __syncthreads_count(p) emulator::meet_block_counting(!!(p), SOFTMAP_HERE("__syncthreads_count"))
+#define __syncthreads_or(p) (emulator::meet_block_counting(!!(p), SOFTMAP_HERE("__syncthreads_or")) > 0)
+#define __syncthreads_and(p) (emulator::meet_block_counting(!(p), SOFTMAP_HERE("__syncthreads_and")) == 0)
+#define __syncwarp(...) emulator::meet_warp(emulator::mask_of(__VA_ARGS__), SOFTMAP_HERE("__syncwarp"))
 #define __shfl_xor_sync(m, v, j, ...) \
-  emulator::shfl((m), (v), emulator::xsrc((j), emulator::w_arg(__VA_ARGS__)), "shfl_xor", __LINE__)
+  emulator::shuffle((m), (v), emulator::xor_lane((j), emulator::width_of(__VA_ARGS__)), SOFTMAP_HERE("__shfl_xor_sync"))
 #define __shfl_down_sync(m, v, j, ...) \
-  emulator::shfl((m), (v), emulator::dsrc((j), emulator::w_arg(__VA_ARGS__)), "shfl_down", __LINE__)
+  emulator::shuffle((m), (v), emulator::down_lane((j), emulator::width_of(__VA_ARGS__)), SOFTMAP_HERE("__shfl_down_sync"))
 #define __shfl_up_sync(m, v, j, ...) \
-  emulator::shfl((m), (v), emulator::usrc((j), emulator::w_arg(__VA_ARGS__)), "shfl_up", __LINE__)
-#define __shfl_sync(m, v, j, ...) emulator::shfl((m), (v), emulator::isrc((j), emulator::w_arg(__VA_ARGS__)), "shfl", __LINE__)
-#define __ballot_sync(m, p) emulator::gather_pred((m), !!(p), "ballot", __LINE__)
-#define __any_sync(m, p) (emulator::gather_pred((m), !!(p), "any", __LINE__) != 0)
-#define __all_sync(m, p) (emulator::gather_pred((m), !(p), "all", __LINE__) == 0)
+  emulator::shuffle((m), (v), emulator::up_lane((j), emulator::width_of(__VA_ARGS__)), SOFTMAP_HERE("__shfl_up_sync"))
+#define __shfl_sync(m, v, j, ...) \
+  emulator::shuffle((m), (v), emulator::index_lane((j), emulator::width_of(__VA_ARGS__)), SOFTMAP_HERE("__shfl_sync"))
+#define __ballot_sync(m, p) emulator::ballot((m), !!(p), SOFTMAP_HERE("__ballot_sync"))
+#define __any_sync(m, p) (emulator::ballot((m), !!(p), SOFTMAP_HERE("__any_sync")) != 0)
+#define __all_sync(m, p) (emulator::ballot((m), !(p), SOFTMAP_HERE("__all_sync")) == 0)
 #define __threadfence() emulator::fence()
-#define __nanosleep(n) emulator::yield()
-#define SOFTMAP_SHARED(T, name, n) \
-  static char site_of_##name;      \
-  T(&name)[n] = *static_cast<T(*)[n]>(emulator::shared_static(&site_of_##name, sizeof(T[n]), alignof(T) > 16 ? alignof(T) : 16))
-#define SOFTMAP_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(emulator::shared_dyn())
+#define __threadfence_block() emulator::fence()
+#define __nanosleep(n) emulator::rest()
+#define SOFTMAP_SHARED(T, name, n)                                                                                     \
+  static char key_of_##name;                                                                                           \
+  T(&name)                                                                                                             \
+  [n] = *static_cast<T(*)[n]>(emulator::shared_static(&key_of_##name, sizeof(T[n]), alignof(T) > 16 ? alignof(T) : 16, \
+                                                      SOFTMAP_HERE("the shared array " #name)))
+#define SOFTMAP_DYNAMIC_SHARED(T, name) T* const name = static_cast<T*>(emulator::shared_dynamic())
 // device functions that g++ lacks
 inline float __expf(float x) { return expf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
@@ -130,28 +161,45 @@ inline T __ldg(const T* p) {
   return *p;
 }
 template <class T>
-inline T atomicAdd(T* p, T v) {
-  if constexpr (sizeof(T) == 4) {
-    uint32_t o = __atomic_load_n(reinterpret_cast<uint32_t*>(p), __ATOMIC_RELAXED), n;
-    T t;
-    do {
-      memcpy(&t, &o, 4);
-      T s = T(t + v);
-      memcpy(&n, &s, 4);
-    } while (!__atomic_compare_exchange_n(reinterpret_cast<uint32_t*>(p), &o, n, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    return t;
-  } else {
-    uint64_t o = __atomic_load_n(reinterpret_cast<uint64_t*>(p), __ATOMIC_RELAXED), n;
-    T t;
-    do {
-      memcpy(&t, &o, 8);
-      T s = T(t + v);
-      memcpy(&n, &s, 8);
-    } while (!__atomic_compare_exchange_n(reinterpret_cast<uint64_t*>(p), &o, n, true, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    return t;
-  }
+inline T __ldcs(const T* p) {
+  return *p;
 }
-// ---- the few host runtime calls the launchers use -------------------------------------------
+template <class T>
+inline T __ldcg(const T* p) {
+  return *p;
+}
+template <class T>
+inline void __stcs(T* p, T value) {
+  *p = value;
+}
+// What `change` makes of *p, which no other thread meets half changed.
+namespace emulator {
+template <class T, class Change>
+T atomically(T* p, const Change& change) {
+  T old, made;
+  __atomic_load(p, &old, __ATOMIC_RELAXED);
+  do made = change(old);
+  while (!__atomic_compare_exchange(p, &old, &made, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+  return old;
+}
+}  // namespace emulator
+template <class T>
+inline T atomicAdd(T* p, T value) {
+  return emulator::atomically(p, [=](T old) { return T(old + value); });
+}
+template <class T>
+inline T atomicMax(T* p, T value) {
+  return emulator::atomically(p, [=](T old) { return old < value ? value : old; });
+}
+template <class T>
+inline T atomicExch(T* p, T value) {
+  return emulator::atomically(p, [=](T) { return value; });
+}
+template <class T>
+inline T atomicCAS(T* p, T expected, T value) {
+  return emulator::atomically(p, [=](T old) { return old == expected ? value : old; });
+}
+// The few calls of the runtime that launchers use.
 enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
@@ -160,10 +208,15 @@ enum cudaError_t : int {
 };
 using cudaStream_t = void*;
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributeNonPortableClusterSizeAllowed = 13 };
-enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative = 2, cudaLaunchAttributeClusterDimension = 4 };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeCooperative = 2,
+  cudaLaunchAttributeClusterDimension = 4,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6
+};
 struct cudaLaunchAttributeValue {
   dim3 clusterDim;
   int cooperative;
+  int programmaticStreamSerializationAllowed;
 };
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
@@ -182,8 +235,12 @@ const char* cudaGetErrorString(cudaError_t e);
 cudaError_t cudaGetDeviceCount(int* n);
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrL2CacheSize = 38,
   cudaDevAttrComputeCapabilityMajor = 75,
-  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+  cudaDevAttrCooperativeLaunch = 95,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrClusterLaunch = 120
 };
 cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int dev);
 inline cudaError_t cudaSetDevice(int d) { return d == 0 ? cudaSuccess : cudaErrorInvalidValue; }
@@ -202,11 +259,13 @@ inline cudaError_t cudaGetDevice(int* d) {
 template <class... P, class... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* c, void (*k)(P...), A&&... a) {
   std::tuple<P...> args{static_cast<P>(a)...};
-  emulator::Cfg g{c->gridDim, c->blockDim, c->dynamicSmemBytes, 1, false};
+  emulator::Launch g{c->gridDim, c->blockDim, c->dynamicSmemBytes, 1, false, reinterpret_cast<const void*>(k)};
   for (unsigned i = 0; i < c->numAttrs; ++i) {
     if (c->attrs[i].id == cudaLaunchAttributeClusterDimension) g.cluster = c->attrs[i].val.clusterDim.x;
-    if (c->attrs[i].id == cudaLaunchAttributeCooperative) g.coop = c->attrs[i].val.cooperative != 0;
+    if (c->attrs[i].id == cudaLaunchAttributeCooperative) g.cooperative = c->attrs[i].val.cooperative != 0;
   }
-  return static_cast<cudaError_t>(
-      emulator::launch(g, reinterpret_cast<const void*>(k), __PRETTY_FUNCTION__, [&] { std::apply(k, args); }));
+  return static_cast<cudaError_t>(emulator::launch(g, [&] { std::apply(k, args); }));
 }
+// Kernels of a stream run one after the other: nothing is to be waited for.
+inline void cudaGridDependencySynchronize() {}
+inline void cudaTriggerProgrammaticLaunchCompletion() {}
