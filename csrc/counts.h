@@ -17,7 +17,7 @@ struct PairColumn {
 };
 
 // left, right: items 0 .. n_items - 1, integers. outcome: 1 where left won, 0 where right won, 0.5 for a tie; its places are
-// 0, 1 and 2 instead: the row of `Cells` that counts it.
+// twice that.
 struct PairRows {
   PairColumn left, right, outcome;
   Index n_rows, n_items;

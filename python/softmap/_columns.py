@@ -323,8 +323,7 @@ def count_cells(columns: Sequence[Column], rows: int, n: int) -> tuple[Ints, ...
     for k, (codes, values) in enumerate(columns):
         places = values
         if values is not None:
-            places = values if k < 2 else np.array([1, 2, 0])[(2 * values).astype(np.int64)]
-            places = places.astype(np.int32)
+            places = (values if k < 2 else 2 * values).astype(np.int32)
         if codes.dtype.kind == "f" or codes.dtype.itemsize == 2:
             codes = codes.astype(np.float64, copy=False)
         elif codes.dtype.kind == "b" or (codes.dtype.char == "B" and k == 2):
