@@ -13,17 +13,40 @@ struct Edges {
   const std::int64_t *from, *to;
 };
 
+// Ordered pairs of items 0 .. n_items - 1 with how often left won, right won, nobody won.
+template <class T>
+struct Pairs {
+  Index n_items, n_pairs;
+  const std::int64_t *left, *right;
+  const T *wins, *losses, *ties;
+};
+
+// Of each item: its wins, losses and ties, the smallest item that it is connected with, and the number of its strongly connected
+// component. A pair goes from winner to loser, and where ties count, a tie both ways.
+template <class T>
+struct Survey {
+  T *wins, *losses, *ties;
+  std::int64_t *connected, *strong;
+};
+// Calls take(context, winner, loser) for pairs of items, at least one for any two different strongly connected components
+// between which somebody won; the items stand for the components.
+using TakeEdge = void (*)(void* context, std::int64_t winner, std::int64_t loser);
+
 // The objective of a fit of pairs without a tie model, at scores less the mean of their prior. Pairs are sorted by left, then
-// right. group: number of each item's connected group; floating: groups in which no score is held.
+// right; wins, losses and ties are whole counts or else weights, and tie_share of the ties is a win, and as much a loss. group:
+// number of each item's connected group; floating: groups in which no score is held.
 struct PairProblem {
   Index n_items, n_pairs, n_groups;
   const std::int64_t *left, *right;
-  const double *wins, *losses;
+  const std::int64_t* counts[3];
+  const double* weights[3];
+  double tie_share;
   LinkKind link;
   double advantage, precision;  // of the first item; of the prior
   const std::uint8_t* free;     // scores that are not held
   const std::int64_t* group;
   const std::uint8_t* floating;
+  double* gradient;  // out: of the objective at the end
 };
 struct NewtonOptions {
   double mean, tol;  // no entry of the last step exceeds tol max(1, the largest mean + score)
@@ -32,6 +55,7 @@ struct NewtonOptions {
 struct NewtonResult {
   int n_steps;
   bool converged;
+  double log_likelihood;
 };
 
 namespace SOFTMAP_BACKEND {
@@ -47,6 +71,11 @@ void connected(const Edges& edges, std::int64_t* label);
 
 // label[i] numbers the strongly connected component of i, from 0; an edge between two goes from the higher to the lower.
 void strong_components(const Edges& edges, std::int64_t* label);
+
+// One walk over the pairs: those that won from each other are of one component at once, so that hardly anything is left for the
+// search of the others. Throws std::bad_alloc.
+template <class T>
+void survey(const Pairs<T>& pairs, bool ties_count, const Survey<T>& out, TakeEdge take, void* context);
 
 // For edges between different nodes: systems H x = g with H_ij = -(sum of the weights of the edges i j) for i != j, H_ii =
 // diagonal_i + sum_j |H_ij|; weights and diagonal >= 0. Items with few neighbours are eliminated, in an order that is found once;

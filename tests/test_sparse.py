@@ -9,6 +9,7 @@ import pytest
 import softmap
 from softmap import _backend, _newton
 from softmap._sparse import System, ranks_apart
+from softmap._survey import survey
 from softmap.comparisons import Comparisons
 from softmap.result import Fit
 
@@ -146,7 +147,7 @@ def test_graph_and_matrix_agree(kind, prior_sd, options, monkeypatch):
     for chosen in (None, system):
         one = dataclasses.replace(problem, system=chosen)
         monkeypatch.setattr(_newton.Problem, "well_connected", False)  # that has its own tests
-        theta, steps, converged = _newton.newton(one, one.start(), 0.0, 1e-10, 100)
+        theta, steps, converged, *_ = _newton.newton(one, one.start(), 0.0, 1e-10, 100)
         assert converged
         found.append((theta, steps))
     (by_matrix, steps), (by_graph, more) = found
@@ -169,7 +170,7 @@ def test_ladder_has_its_closed_form():
         c, "logit", "half", advantage=0.0, tie=None, prior_sd=math.inf, anchors={}
     )
     assert problem.system is not None
-    theta, _, converged = _newton.newton(problem, problem.start(), 0.0, 1e-10, 100)
+    theta, _, converged, *_ = _newton.newton(problem, problem.start(), 0.0, 1e-10, 100)
     expected = -np.cumsum(np.concatenate([[0.0], np.log(wins / (20.0 - wins))]))
     assert converged
     np.testing.assert_allclose(theta, expected - expected.mean(), rtol=0, atol=1e-9)
@@ -188,7 +189,7 @@ def test_many_items_have_scores_and_errors(errors):
     )
     theta = np.append(found.scores, found.first_advantage.value)
     terms, gradient = problem.evaluate(theta)
-    assert problem.gradient_max(gradient) < 1e-12
+    assert problem.gradient_max(gradient, survey(c, "half").used) < 1e-12
     v, (advantage,) = _newton.covariance(problem, theta, terms, errors, "half", None)
     assert found.first_advantage.standard_error == pytest.approx(math.sqrt(advantage), rel=1e-6)
     ratio = found.standard_errors / np.sqrt(np.diag(v))

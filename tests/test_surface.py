@@ -30,7 +30,14 @@ POSITIONAL |= {"operation", "n", "kind", "min_games"}
 
 # What a CPU backend has and the CUDA one has not: the large fit, labels, draws, what is to come.
 CPU_ONLY = {"count_pairs", "encode_arrow", "encode_fixed", "encode_objects"}
-CPU_ONLY |= {"connected", "strong_components", "make_system", "solve_system", "newton_pairs"}
+CPU_ONLY |= {
+    "connected",
+    "strong_components",
+    "survey",
+    "make_system",
+    "solve_system",
+    "newton_pairs",
+}
 CPU_ONLY |= {"draw_counts", "weigh_draws", "refit"}
 CPU_ONLY |= {"special"}  # for tests of core/
 

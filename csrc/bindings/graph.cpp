@@ -1,5 +1,7 @@
 #include "graph.h"
 
+#include <algorithm>
+
 #include "bindings/array.h"
 #include "bindings/exec.h"
 
@@ -36,6 +38,48 @@ py::array strong_components(Index n, const Integers& from, const Integers& to) {
   return label;
 }
 
+template <class T>
+py::tuple survey_of(Index n, const Integers& left, const Integers& right, const py::tuple& amounts, bool ties_count) {
+  using Amounts = py::array_t<T, py::array::c_style>;
+  const auto wins = py::cast<Amounts>(amounts[0]), losses = py::cast<Amounts>(amounts[1]), ties = py::cast<Amounts>(amounts[2]);
+  if (wins.size() != left.size() || losses.size() != left.size() || ties.size() != left.size()) {
+    throw py::value_error("survey: these arrays do not belong together");
+  }
+  edges_of(n, left, right, false);
+  const Pairs<T> pairs{n, left.size(), left.data(), right.data(), wins.data(), losses.data(), ties.data()};
+  py::array sums[3], labels[2];
+  T* to[3];
+  std::int64_t* label[2];
+  for (int k = 0; k < 3; ++k) to[k] = static_cast<T*>((sums[k] = new_array<T>(Run{1}, {n})).mutable_data());
+  for (int k = 0; k < 2; ++k) {
+    label[k] = static_cast<std::int64_t*>((labels[k] = new_array<std::int64_t>(Run{1}, {n})).mutable_data());
+  }
+  std::vector<std::int64_t> edges[2];
+  const auto take = [](void* context, std::int64_t winner, std::int64_t loser) {
+    auto* const to_edges = static_cast<std::vector<std::int64_t>*>(context);
+    to_edges[0].push_back(winner);
+    to_edges[1].push_back(loser);
+  };
+  {
+    const ReleaseIf release(left.size() >= kReleaseElements);
+    backend::survey(pairs, ties_count, Survey<T>{to[0], to[1], to[2], label[0], label[1]}, take, edges);
+  }
+  py::array ends[2];
+  for (int k = 0; k < 2; ++k) {
+    ends[k] = new_array<std::int64_t>(Run{1}, {static_cast<Index>(edges[k].size())});
+    std::copy(edges[k].begin(), edges[k].end(), static_cast<std::int64_t*>(ends[k].mutable_data()));
+  }
+  return py::make_tuple(sums[0], sums[1], sums[2], labels[0], labels[1], ends[0], ends[1]);
+}
+
+// wins, losses and ties of each item, labels of the connected and the strongly connected components, and winner and loser of
+// wins between two of the latter.
+py::tuple survey(Index n, const Integers& left, const Integers& right, const py::tuple& amounts, bool ties_count) {
+  const auto whole = py::isinstance<py::array_t<std::int64_t>>(amounts[0]);
+  return whole ? survey_of<std::int64_t>(n, left, right, amounts, ties_count)
+               : survey_of<double>(n, left, right, amounts, ties_count);
+}
+
 // (n, system, number of edges)
 py::tuple make_system(Index n, const Integers& from, const Integers& to) {
   const auto edges = edges_of(n, from, to, false);
@@ -59,44 +103,61 @@ py::tuple solve_system(const py::tuple& system, const Doubles& weights, const Do
   return py::make_tuple(x, steps);
 }
 
-// Scores from `start`, the number of Newton steps, and whether they converged. counts: wins and losses (2, pairs).
-py::tuple newton_pairs(const py::tuple& pairs, const std::string& link, double advantage, double precision,
+// Where the amounts of a kind are: among the counts or among the weights.
+void set_amounts(PairProblem& problem, int kind, const py::array& amounts) {
+  if (amounts.size() != problem.n_pairs || !(amounts.flags() & py::array::c_style)) {
+    throw py::value_error("newton_pairs: these arrays do not belong together");
+  }
+  if (py::isinstance<py::array_t<std::int64_t>>(amounts)) {
+    problem.counts[kind] = static_cast<const std::int64_t*>(amounts.data());
+  } else if (py::isinstance<py::array_t<double>>(amounts)) {
+    problem.weights[kind] = static_cast<const double*>(amounts.data());
+  } else {
+    throw py::type_error("newton_pairs: amounts must be int64 or float64");
+  }
+}
+
+// pairs: left, right, then wins, losses and ties, all int64 or all float64. Returns scores from `start`, the number of Newton
+// steps, whether they converged, the log-likelihood and the gradient.
+py::tuple newton_pairs(const py::tuple& pairs, double tie_share, const std::string& link, double advantage, double precision,
                        const py::tuple& items, const py::tuple& options, const Doubles& start, py::handle n_threads) {
   const auto left = py::cast<Integers>(pairs[0]), right = py::cast<Integers>(pairs[1]);
-  const auto wins = py::cast<Doubles>(pairs[2]), losses = py::cast<Doubles>(pairs[3]);
   const auto free = py::cast<py::array_t<bool, py::array::c_style>>(items[0]);
   const auto group = py::cast<Integers>(items[1]);
   const auto floating = py::cast<py::array_t<bool, py::array::c_style>>(items[2]);
   const Index n = start.size();
   edges_of(n, left, right, false);
-  if (wins.size() != left.size() || losses.size() != left.size() || free.size() != n || group.size() != n) {
-    throw py::value_error("newton_pairs: these arrays do not belong together");
-  }
+  if (free.size() != n || group.size() != n) throw py::value_error("newton_pairs: these arrays do not belong together");
   const auto flags = [](const auto& a) { return reinterpret_cast<const std::uint8_t*>(a.data()); };
-  const PairProblem problem{n,
-                            left.size(),
-                            floating.size(),
-                            left.data(),
-                            right.data(),
-                            wins.data(),
-                            losses.data(),
-                            link == "logit" ? LinkKind::kLogit : LinkKind::kProbit,
-                            advantage,
-                            precision,
-                            flags(free),
-                            group.data(),
-                            flags(floating)};
+  PairProblem problem{};
+  problem.n_items = n;
+  problem.n_pairs = left.size();
+  problem.n_groups = floating.size();
+  problem.left = left.data();
+  problem.right = right.data();
+  for (int kind = 0; kind < 3; ++kind) set_amounts(problem, kind, py::cast<py::array>(pairs[static_cast<std::size_t>(2 + kind)]));
+  if (!problem.counts[0] != !problem.counts[1] || !problem.counts[0] != !problem.counts[2]) {
+    throw py::type_error("newton_pairs: amounts must have one type");
+  }
+  problem.tie_share = tie_share;
+  problem.link = link == "logit" ? LinkKind::kLogit : LinkKind::kProbit;
+  problem.advantage = advantage;
+  problem.precision = precision;
+  problem.free = flags(free);
+  problem.group = group.data();
+  problem.floating = flags(floating);
   const NewtonOptions how{py::cast<double>(options[0]), py::cast<double>(options[1]), py::cast<int>(options[2])};
   const Run run = run_for("newton_pairs", n_threads);
-  py::array theta = new_array<double>(run, {n});
+  py::array theta = new_array<double>(run, {n}), gradient = new_array<double>(run, {n});
   auto* const point = static_cast<double*>(theta.mutable_data());
+  problem.gradient = static_cast<double*>(gradient.mutable_data());
   for (Index i = 0; i < n; ++i) point[i] = start.data()[i];
   NewtonResult result;
   {
     const ReleaseIf release(left.size() >= kReleaseElements);
     result = backend::newton_pairs(problem, how, point, make_exec(run));
   }
-  return py::make_tuple(theta, result.n_steps, result.converged);
+  return py::make_tuple(theta, result.n_steps, result.converged, result.log_likelihood, gradient);
 }
 
 }  // namespace
@@ -104,11 +165,12 @@ py::tuple newton_pairs(const py::tuple& pairs, const std::string& link, double a
 void bind_graph(py::module_& m) {
   m.def("connected", &connected, py::arg("n"), py::arg("from"), py::arg("to"));
   m.def("strong_components", &strong_components, py::arg("n"), py::arg("from"), py::arg("to"));
+  m.def("survey", &survey, py::arg("n"), py::arg("left"), py::arg("right"), py::arg("amounts"), py::arg("ties_count"));
   m.def("make_system", &make_system, py::arg("n"), py::arg("from"), py::arg("to"));
   m.def("solve_system", &solve_system, py::arg("system"), py::arg("weights"), py::arg("diagonal"), py::arg("g"), py::arg("rtol"),
         py::arg("most_steps"), py::arg("n_threads"));
-  m.def("newton_pairs", &newton_pairs, py::arg("pairs"), py::arg("link"), py::arg("advantage"), py::arg("precision"),
-        py::arg("items"), py::arg("options"), py::arg("start"), py::arg("n_threads"));
+  m.def("newton_pairs", &newton_pairs, py::arg("pairs"), py::arg("tie_share"), py::arg("link"), py::arg("advantage"),
+        py::arg("precision"), py::arg("items"), py::arg("options"), py::arg("start"), py::arg("n_threads"));
 }
 
 }  // namespace softmap::bindings

@@ -4,17 +4,38 @@
 
 namespace softmap::cpu {
 
-void connected(const Edges& edges, std::int64_t* label) {
-  for (Index i = 0; i < edges.n_nodes; ++i) label[i] = i;
-  const auto root = [&](Index i) {
-    while (label[i] != i) i = label[i] = label[label[i]];
-    return i;
-  };
-  for (Index e = 0; e < edges.n_edges; ++e) {
-    const Index a = root(edges.from[e]), b = root(edges.to[e]);
-    (a < b ? label[b] : label[a]) = a < b ? a : b;  // a root is the smallest of its nodes
+namespace {
+
+// Sets of nodes, each known by its smallest one.
+template <class Label>
+class Sets {
+ public:
+  Sets(Label* parent, Index n) : parent_(parent), n_(n) {
+    for (Index i = 0; i < n; ++i) parent_[i] = static_cast<Label>(i);
   }
-  for (Index i = 0; i < edges.n_nodes; ++i) label[i] = label[label[i]];  // that of a smaller node is final
+  Index root(Index i) {
+    while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
+    return i;
+  }
+  void join(Index i, Index j) {
+    const Index a = root(i), b = root(j);
+    (a < b ? parent_[b] : parent_[a]) = static_cast<Label>(a < b ? a : b);
+  }
+  void finish() {
+    for (Index i = 0; i < n_; ++i) parent_[i] = parent_[parent_[i]];  // that of a smaller node is final
+  }
+
+ private:
+  Label* parent_;
+  Index n_;
+};
+
+}  // namespace
+
+void connected(const Edges& edges, std::int64_t* label) {
+  Sets<std::int64_t> sets(label, edges.n_nodes);
+  for (Index e = 0; e < edges.n_edges; ++e) sets.join(edges.from[e], edges.to[e]);
+  sets.finish();
 }
 
 // Tarjan 1972, without recursion.
@@ -60,5 +81,50 @@ void strong_components(const Edges& edges, std::int64_t* label) {
     }
   }
 }
+
+template <class T>
+void survey(const Pairs<T>& pairs, bool ties_count, const Survey<T>& out, TakeEdge take, void* context) {
+  struct Tally {
+    T wins, losses, ties;
+  };
+  const Index n = pairs.n_items;
+  Buffer<Tally> tallies(n, Tally{0, 0, 0});
+  Buffer<Node> met(n), equal(n);
+  Sets<Node> groups(met.size() > 0 ? &met[0] : nullptr, n), mutual(equal.size() > 0 ? &equal[0] : nullptr, n);
+  const auto won = [&](Index e) { return pairs.wins[e] > 0 || (ties_count && pairs.ties[e] > 0); };
+  const auto lost = [&](Index e) { return pairs.losses[e] > 0 || (ties_count && pairs.ties[e] > 0); };
+  for (Index e = 0; e < pairs.n_pairs; ++e) {
+    const Index i = pairs.left[e], j = pairs.right[e];
+    const T wins = pairs.wins[e], losses = pairs.losses[e], ties = pairs.ties[e];
+    Tally &a = tallies[i], &b = tallies[j];
+    a = {a.wins + wins, a.losses + losses, a.ties + ties};
+    b = {b.wins + losses, b.losses + wins, b.ties + ties};
+    if (won(e) || lost(e)) groups.join(i, j);
+    if (won(e) && lost(e)) mutual.join(i, j);
+  }
+  groups.finish();
+  mutual.finish();
+  Buffer<std::int64_t> winner, loser, strong(n);
+  for (Index e = 0; e < pairs.n_pairs; ++e) {
+    const Node i = equal[pairs.left[e]], j = equal[pairs.right[e]];
+    if (i == j || won(e) == lost(e)) continue;
+    winner.push(won(e) ? i : j);
+    loser.push(won(e) ? j : i);
+  }
+  strong_components({n, winner.size(), winner.data(), loser.data()}, n > 0 ? &strong[0] : nullptr);
+  for (Index k = 0; k < winner.size(); ++k) {
+    if (strong[winner[k]] != strong[loser[k]]) take(context, winner[k], loser[k]);
+  }
+  for (Index i = 0; i < n; ++i) {
+    out.wins[i] = tallies[i].wins;
+    out.losses[i] = tallies[i].losses;
+    out.ties[i] = tallies[i].ties;
+    out.connected[i] = met[i];
+    out.strong[i] = strong[equal[i]];
+  }
+}
+
+template void survey(const Pairs<std::int64_t>&, bool, const Survey<std::int64_t>&, TakeEdge, void*);
+template void survey(const Pairs<double>&, bool, const Survey<double>&, TakeEdge, void*);
 
 }  // namespace softmap::cpu

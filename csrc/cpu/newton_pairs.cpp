@@ -10,20 +10,96 @@ namespace {
 using L = Lanes<double>;
 
 constexpr Index kItems = 1024;   // of a chunk: sums over chunks are added in order
-constexpr int kSlices = 8;       // of the pairs: each has sums of its own, which are added in order
-constexpr int kAtOnce = 512;     // pairs whose terms are found together
+constexpr int kAtOnce = 512;     // meetings whose terms are found together
+constexpr Index kPairs = 8192;   // of a chunk of the log-likelihood
 constexpr int kMostInner = 300;  // steps of conjugate gradients
 constexpr int kMostHalvings = 60;
 
+// Whom each item met, how often it won and lost: each pair twice, so that all sums are over the neighbours of an item. T: float
+// where that holds all amounts exactly.
+template <class T>
+struct Meetings {
+  // Item i was first in [starts[2 i], starts[2 i + 1]) and second up to starts[2 i + 2]; without an advantage the first range
+  // has all, one entry a pair, and the second none.
+  Buffer<Index> starts;
+  Buffer<Node> other;
+  Buffer<T> wins, losses;
+};
+
+// Wins or losses of pair e, with its share of the ties.
+double amount(const PairProblem& p, int which, Index e) {
+  if (p.counts[0]) return static_cast<double>(p.counts[which][e]) + p.tie_share * static_cast<double>(p.counts[2][e]);
+  return p.weights[which][e] + p.tie_share * p.weights[2][e];
+}
+
+template <class T>
+bool is_exact(const PairProblem& p) {
+  for (Index e = 0; e < p.n_pairs; ++e) {
+    for (int which = 0; which < 2; ++which) {
+      const double x = amount(p, which, e);
+      if (static_cast<double>(static_cast<T>(x)) != x) return false;
+    }
+  }
+  return true;
+}
+
+template <class T>
+Meetings<T> meetings_of(const PairProblem& p) {
+  struct Meeting {
+    Node other;
+    T wins, losses;
+  };
+  const Index n = p.n_items, m = p.n_pairs;
+  Buffer<Index> ends(n + 1, 0);  // of the pairs in which each item was second, sorted by the first
+  for (Index e = 0; e < m; ++e) ++ends[p.right[e] + 1];
+  for (Index i = 0; i < n; ++i) ends[i + 1] += ends[i];
+  Buffer<Meeting> seconds(m);
+  for (Index e = 0; e < m; ++e) {
+    seconds[ends[p.right[e]]++] = {static_cast<Node>(p.left[e]), static_cast<T>(amount(p, 1, e)),
+                                   static_cast<T>(amount(p, 0, e))};
+  }
+  Meetings<T> r{Buffer<Index>(2 * n + 1, 0), Buffer<Node>(2 * m), Buffer<T>(2 * m), Buffer<T>(2 * m)};
+  const auto put = [&](Index k, const Meeting& x) {
+    r.other[k] = x.other;
+    r.wins[k] = x.wins;
+    r.losses[k] = x.losses;
+  };
+  Index at = 0, first = 0, second = 0;
+  for (Index i = 0; i < n; ++i) {
+    r.starts[2 * i] = at;
+    while (first < m && p.left[first] == i) {
+      const Meeting x{static_cast<Node>(p.right[first]), static_cast<T>(amount(p, 0, first)),
+                      static_cast<T>(amount(p, 1, first))};
+      ++first;
+      if (p.advantage == 0.) {
+        while (second < ends[i] && seconds[second].other < x.other) put(at++, seconds[second++]);
+        put(at, x);
+        if (second < ends[i] && seconds[second].other == x.other) {
+          r.wins[at] += seconds[second].wins;
+          r.losses[at] += seconds[second++].losses;
+        }
+        ++at;
+      } else {
+        put(at++, x);
+      }
+    }
+    r.starts[2 * i + 1] = at;
+    while (second < ends[i]) put(at++, seconds[second++]);
+    if (p.advantage == 0.) r.starts[2 * i + 1] = at;
+  }
+  r.starts[2 * n] = at;
+  return r;
+}
+
+template <class T>
 class Newton {
  public:
   Newton(const PairProblem& p, const Exec& exec)
       : p_(p),
         exec_(exec),
         n_(p.n_items),
-        starts_(n_ + 1, 0),
-        right_(p.n_pairs),
-        curvature_(p.n_pairs),
+        meetings_(meetings_of<T>(p)),
+        curvature_(meetings_.starts.last()),
         mark_(n_),
         first_mark_(n_),
         gradient_(n_),
@@ -34,19 +110,7 @@ class Newton {
         q_(n_),
         size_(p.n_groups, 0.),
         total_(p.n_groups),
-        parts_((n_ + kItems - 1) / kItems),
-        flow_(kSlices * n_, 0.),
-        bend_(kSlices * n_, 0.) {
-    for (Index e = 0; e < p.n_pairs; ++e) {
-      ++starts_[p.left[e] + 1];
-      right_[e] = static_cast<Node>(p.right[e]);
-    }
-    for (Index i = 0, slice = 0; i < n_; ++i) {
-      starts_[i + 1] += starts_[i];
-      for (; slice <= kSlices && starts_[i + 1] * kSlices >= slice * p.n_pairs; ++slice) rows_[slice] = i;
-    }
-    rows_[0] = 0;
-    rows_[kSlices] = n_;
+        parts_((n_ + kItems - 1) / kItems) {
     for (Index i = 0; i < n_; ++i) size_[p.group[i]] += 1.;
   }
 
@@ -58,7 +122,7 @@ class Newton {
       // The nearer to the maximum, the more exactly: steps converge faster than linearly. No digits beyond tol.
       const double now = size_of_gradient(), expected = core::max(least, largest * now / core::max(least, before));
       const double wanted = 0.1 * core::min(1., core::max(1e-7, now / first));
-      if (!find_step(core::min(0.1, core::max(wanted, 0.05 * options.tol / expected)))) return {k - 1, false};
+      if (!find_step(core::min(0.1, core::max(wanted, 0.05 * options.tol / expected)))) return result(theta, k - 1, false);
       before = now;
       largest = 0.;
       double slope = dot(gradient_, step_);
@@ -68,7 +132,7 @@ class Newton {
         evaluate(theta);
         // the objective is concave: beyond its maximum along the step it falls, less steeply than it rose where the step was good
         if (dot(gradient_, step_) >= -0.25 * slope) break;
-        if (halvings == kMostHalvings) return {k, false};
+        if (halvings == kMostHalvings) return result(theta, k, false);
         for (Index i = 0; i < n_; ++i) {
           theta[i] -= step_[i];
           step_[i] *= 0.5;
@@ -77,16 +141,53 @@ class Newton {
       }
       double highest = 1.;
       for (Index i = 0; i < n_; ++i) highest = core::max(highest, core::abs(options.mean + theta[i]));
-      if (1.1 * largest <= options.tol * highest) return {k, true};
+      if (1.1 * largest <= options.tol * highest) return result(theta, k, true);
     }
-    return {options.most_steps, false};
+    return result(theta, options.most_steps, false);
   }
 
  private:
+  NewtonResult result(const double* theta, int n_steps, bool converged) {
+    const double value = p_.link == LinkKind::kLogit ? log_likelihood<core::Logit>(theta) : log_likelihood<core::Probit>(theta);
+    for (Index i = 0; i < n_; ++i) p_.gradient[i] = gradient_[i];
+    return {n_steps, converged, value};
+  }
+  template <class Link>
+  double log_likelihood(const double* theta) {
+    Buffer<double> parts((p_.n_pairs + kPairs - 1) / kPairs);
+    parallel_for(exec_, p_.n_pairs, kPairs, p_.n_pairs, [&](Index first, Index last, int) {
+      for (Index start = first; start < last; start += kPairs) {
+        L sum(0.);
+        const Index end = start + kPairs < last ? start + kPairs : last;
+        for (Index e = start; e < end; e += L::size) {
+          const int count = static_cast<int>(end - e < L::size ? end - e : L::size);
+          double d[L::size] = {}, w[L::size] = {}, l[L::size] = {};
+          for (int k = 0; k < count; ++k) {
+            d[k] = theta[p_.left[e + k]] - theta[p_.right[e + k]] + p_.advantage;
+            w[k] = amount(p_, 0, e + k);
+            l[k] = amount(p_, 1, e + k);
+          }
+          const auto logs = Link::log_probabilities(L::load(d));
+          sum = sum + (L::load(w) * logs.win + L::load(l) * logs.loss);
+        }
+        parts[start / kPairs] = total_of(sum);
+      }
+    });
+    double all = 0.;
+    for (Index k = 0; k < parts.size(); ++k) all += parts[k];
+    return all;
+  }
+  static double total_of(L x) {
+    double at[L::size], sum = 0.;
+    x.store(at);
+    for (int k = 0; k < L::size; ++k) sum += at[k];
+    return sum;
+  }
+
   // body(i) for every item; returns the sum of what it returns.
   template <class Body>
-  double sum(Body&& body) {
-    parallel_for(exec_, n_, kItems, n_, [&](Index first, Index last, int) {
+  double sum(Body&& body, Index work = 1) {
+    parallel_for(exec_, n_, kItems, n_ * work, [&](Index first, Index last, int) {
       for (Index start = first; start < last; start += kItems) {
         double part = 0.;
         for (Index i = start; i < (start + kItems < last ? start + kItems : last); ++i) part += body(i);
@@ -102,28 +203,11 @@ class Newton {
   }
   double size_of_gradient() { return __builtin_sqrt(dot(gradient_, gradient_)); }
 
-  // body(slice, first row, last row): at once.
-  template <class Body>
-  void for_slices(Body&& body) {
-    parallel_for(exec_, kSlices, 1, p_.n_pairs, [&](Index first, Index last, int) {
-      for (Index slice = first; slice < last; ++slice) body(slice * n_, rows_[slice], rows_[slice + 1]);
-    });
-  }
-  // The sum over the slices at item i, which is then 0 again.
-  double collect(Buffer<double>& sums, Index i) {
-    double all = 0.;
-    for (int slice = 0; slice < kSlices; ++slice) {
-      all += sums[slice * n_ + i];
-      sums[slice * n_ + i] = 0.;
-    }
-    return all;
-  }
-
   void evaluate(const double* theta) {
     if (p_.link == LinkKind::kLogit) return evaluate_link<core::Logit>(theta);
     evaluate_link<core::Probit>(theta);
   }
-  // The gradient, the curvature of each pair, and the inverse diagonal of minus the Hessian.
+  // The gradient, the curvature of each meeting, and the inverse diagonal of minus the Hessian.
   template <class Link>
   void evaluate_link(const double* theta) {
     const double ahead = p_.advantage;
@@ -136,53 +220,55 @@ class Newton {
       (near ? Link::mark(x) : x).store(&mark_[i], count);
       (near ? Link::mark(first) : first).store(&first_mark_[i], count);
     }
-    for_slices([&](Index slice, Index first, Index last) {
-      near ? rows<Link, true>(slice, first, last) : rows<Link, false>(slice, first, last);
-    });
-    sum([&](Index i) {
-      const double by_i = collect(flow_, i), bend = collect(bend_, i) + p_.precision;
-      gradient_[i] = p_.free[i] ? by_i - p_.precision * theta[i] : 0.;
-      inverse_[i] = p_.free[i] && bend > 0. ? 1. / bend : 0.;
-      return 0.;
+    parallel_for(exec_, n_, kItems, curvature_.size(), [&](Index first, Index last, int) {
+      near ? slopes<Link, true>(theta, first, last) : slopes<Link, false>(theta, first, last);
     });
   }
+  // For the items [first, last).
   template <class Link, bool near>
-  void rows(Index slice, Index first, Index last) {
-    double *const flow = &flow_[slice], *const bend = &bend_[slice];
-    double mine[kAtOnce], other[kAtOnce], slope[kAtOnce];
-    Index i = first;
-    for (Index begin = starts_[first]; begin < starts_[last]; begin += kAtOnce) {
-      const int count = static_cast<int>(starts_[last] - begin < kAtOnce ? starts_[last] - begin : kAtOnce);
-      Index owner = i;
-      for (int k = 0; k < count; ++k) {
-        while (begin + k >= starts_[owner + 1]) ++owner;
-        mine[k] = first_mark_[owner];
-        other[k] = mark_[right_[begin + k]];
-      }
-      terms<Link, near>(begin, count, mine, other, slope);
+  void slopes(const double* theta, Index first, Index last) {
+    const Buffer<Index>& starts = meetings_.starts;
+    const Index end = starts[2 * last];
+    double mine[kAtOnce], other[kAtOnce], slope[kAtOnce], bend[kAtOnce], by_i = 0., bend_i = 0.;
+    Index range = 2 * first, i = first;
+    for (Index begin = starts[range]; begin < end; begin += kAtOnce) {
+      const int count = static_cast<int>(end - begin < kAtOnce ? end - begin : kAtOnce);
       for (int k = 0; k < count;) {
-        while (begin + k >= starts_[i + 1]) ++i;
-        const int end = starts_[i + 1] - begin < count ? static_cast<int>(starts_[i + 1] - begin) : count;
-        double by_i = 0., bend_i = 0.;
-        for (; k < end; ++k) {
-          const double curvature = curvature_[begin + k];
-          const Node j = right_[begin + k];
-          by_i += slope[k];
-          bend_i += curvature;
-          flow[j] -= slope[k];
-          bend[j] += curvature;
+        while (begin + k >= starts[range + 1]) ++range;
+        const bool leads = range % 2 == 0;
+        const double my_mark = (leads ? first_mark_ : mark_)[range / 2];
+        const double* const marks = (leads ? mark_ : first_mark_).data();
+        for (const int stop = until(starts[range + 1] - begin, count); k < stop; ++k) {
+          mine[k] = my_mark;
+          other[k] = marks[meetings_.other[begin + k]];
         }
-        flow[i] += by_i;
-        bend[i] += bend_i;
+      }
+      terms<Link, near>(begin, count, mine, other, slope, bend);
+      for (int k = 0; k < count;) {
+        for (; begin + k >= starts[2 * i + 2]; ++i, by_i = bend_i = 0.) finish(theta, i, by_i, bend_i);
+        for (const int stop = until(starts[2 * i + 2] - begin, count); k < stop; ++k) {
+          by_i += slope[k];
+          bend_i += bend[k];
+        }
       }
     }
+    for (; i < last; ++i, by_i = bend_i = 0.) finish(theta, i, by_i, bend_i);
+  }
+  static int until(Index stop, int count) { return stop < count ? static_cast<int>(stop) : count; }
+  void finish(const double* theta, Index i, double slope, double bend) {
+    bend += p_.precision;
+    gradient_[i] = p_.free[i] ? slope - p_.precision * theta[i] : 0.;
+    inverse_[i] = p_.free[i] && bend > 0. ? 1. / bend : 0.;
   }
   template <class Link, bool near>
-  void terms(Index begin, int count, const double* mine, const double* other, double* slope) {
+  void terms(Index begin, int count, const double* mine, const double* other, double* slope, double* bend) {
+    double wins[kAtOnce], losses[kAtOnce];
+    for (int k = 0; k < count; ++k) wins[k] = static_cast<double>(meetings_.wins[begin + k]);
+    for (int k = 0; k < count; ++k) losses[k] = static_cast<double>(meetings_.losses[begin + k]);
     for (int k = 0; k < count; k += L::size) {
       const int n = count - k < L::size ? count - k : L::size;
       const L a = L::load(mine + k, n, 1.), b = L::load(other + k, n, 1.);
-      const L w = L::load(p_.wins + begin + k, n, 0.), l = L::load(p_.losses + begin + k, n, 0.);
+      const L w = L::load(wins + k, n, 0.), l = L::load(losses + k, n, 0.);
       core::LinkSlopes<L> s;
       if constexpr (near) {
         s = Link::slopes_between(a, b);
@@ -190,30 +276,31 @@ class Newton {
         s = Link::slopes(a - b);
       }
       fmadd(w, s.win, -(l * s.loss)).store(slope + k, n);
-      fmadd(w, s.win_curve, l * s.loss_curve).store(&curvature_[begin + k], n);
+      (w * s.win_curve + l * s.loss_curve).store(bend + k, n);  // the same from both sides
     }
+    for (int k = 0; k < count; ++k) curvature_[begin + k] = static_cast<float>(bend[k]);
   }
 
-  // q = H direction, H minus the Hessian; returns direction' q.
+  // q = H direction, H minus the Hessian; returns direction' q. Curvatures of 24 bits: what they are off is as if the counts
+  // were, a step is then off by 1e-7 of itself.
   double times_hessian() {
-    for_slices([&](Index slice, Index first, Index last) {
-      double* const flow = &flow_[slice];
-      for (Index i = first; i < last; ++i) {
-        const double x = direction_[i];
-        double mine = 0.;
-        for (Index k = starts_[i]; k < starts_[i + 1]; ++k) {
-          const Node j = right_[k];
-          const double f = curvature_[k] * (x - direction_[j]);
-          mine += f;
-          flow[j] -= f;
-        }
-        flow[i] += mine;
-      }
-    });
-    return sum([&](Index i) {
-      q_[i] = p_.precision * direction_[i] + collect(flow_, i);
-      return q_[i] * direction_[i];
-    });
+    const double* const x = direction_.data();
+    const float* const weight = curvature_.data();
+    const Node* const other = meetings_.other.data();
+    return sum(
+        [&](Index i) {
+          const double mine = x[i];
+          const Index end = meetings_.starts[2 * i + 2];
+          Index k = meetings_.starts[2 * i];
+          double flow[4] = {p_.precision * mine, 0., 0., 0.};
+          for (; k + 4 <= end; k += 4) {
+            for (int j = 0; j < 4; ++j) flow[j] += static_cast<double>(weight[k + j]) * (mine - x[other[k + j]]);
+          }
+          for (; k < end; ++k) flow[0] += static_cast<double>(weight[k]) * (mine - x[other[k]]);
+          q_[i] = (flow[0] + flow[1]) + (flow[2] + flow[3]);
+          return q_[i] * mine;
+        },
+        1 + curvature_.size() / n_);
   }
 
   // step = H^-1 gradient up to shifts of floating groups, which it does not have; returns whether that was reached.
@@ -254,17 +341,16 @@ class Newton {
   const PairProblem& p_;
   const Exec& exec_;
   Index n_;
-  Buffer<Index> starts_;  // of the pairs of each left item
-  Buffer<Node> right_;
-  Index rows_[kSlices + 1];
-  Buffer<double> curvature_, mark_, first_mark_, gradient_, inverse_, step_, r_, direction_, q_, size_, total_, parts_;
-  Buffer<double> flow_, bend_;  // of each slice and item
+  Meetings<T> meetings_;
+  Buffer<float> curvature_;
+  Buffer<double> mark_, first_mark_, gradient_, inverse_, step_, r_, direction_, q_, size_, total_, parts_;
 };
 
 }  // namespace
 
 NewtonResult newton_pairs(const PairProblem& problem, const NewtonOptions& options, double* theta, const Exec& exec) {
-  return Newton(problem, exec).run(options, theta);
+  if (is_exact<float>(problem)) return Newton<float>(problem, exec).run(options, theta);
+  return Newton<double>(problem, exec).run(options, theta);
 }
 
 }  // namespace softmap::cpu

@@ -271,7 +271,7 @@ def _probabilities(c: Comparisons, cells: _Cells, link: str) -> Floats:
     problem = make_problem(
         c, link, "half", advantage=advantage, tie=0.0, prior_sd=_PRIOR_SD, anchors={}
     )
-    theta, _, _ = newton(problem, problem.start(), 0.0, 1e-6, 100)
+    theta = newton(problem, problem.start(), 0.0, 1e-6, 100).theta
     curvature = problem.evaluate(theta)[0].curvature
     information = sums(c.left, curvature, n) + sums(c.right, curvature, n) + _PRIOR_SD**-2
     s = theta[:n] * _shrinkage(theta[:n], 1.0 / information)

@@ -8,11 +8,12 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 from softmap._columns import Ints
+from softmap._survey import Survey
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import (
     Diagnostics,
     Finding,
-    diagnose,
+    described,
     listed,
     strong_components,
     win_edges,
@@ -24,6 +25,7 @@ from softmap.errors import NoMaximumError
 def require_maximum(
     c: Comparisons,
     ties: str,
+    seen: Survey,
     *,
     advantage: bool,
     strength: bool,
@@ -35,9 +37,10 @@ def require_maximum(
 
     advantage, strength: whether they are estimated. Neither has a prior.
     """
-    found = diagnose(c, ties=ties)
+    found = described(c, seen)
     proper = math.isfinite(prior_sd)
-    winner, loser, place = win_edges(c, ties)
+    if anchors or advantage:
+        winner, loser, place = win_edges(c, ties)
     strong = found.strongly_connected
     loose: tuple[Hashable, ...] = ()
     node = np.arange(len(c.items))

@@ -20,13 +20,13 @@ def findings_of(
     c: Comparisons,
     problem: Problem,
     theta: Floats,
-    terms: Terms,
+    terms: Terms | None,
     error: Floats,
     found: Diagnostics,
     ties: str,
 ) -> list[Finding]:
     """Return the findings on a fit that converged."""
-    if np.isnan(error).all():  # errors="none"
+    if terms is None:  # errors="none"
         return [*_no_ties(c, ties), *_tie_model(problem, theta)]
     return [
         *_prior_decides(c.items, problem, theta, terms, error, found),
@@ -55,7 +55,7 @@ def _prior_decides(
     n, limit = problem.n, 0.5 * error
     if (np.abs(step[:n]) <= 0.5 * limit).all():
         return []
-    free, _, _ = newton(flat, theta, 0.0, 1e-6, 100)
+    free = newton(flat, theta, 0.0, 1e-6, 100).theta
     names = tuple(items[k] for k in np.flatnonzero(np.abs(free - theta)[:n] > limit))
     if not names:
         return []
@@ -89,7 +89,8 @@ def _position_bias(c: Comparisons, problem: Problem, theta: Floats) -> list[Find
     share = first / (first + second) if first + second else 0.5
     text = f"the first position won {100 * share:.1f}% of {first + second:.10g} decided comparisons"
     if 0.0 < share < 1.0:
-        best, _, converged = newton(wider, start, 0.0, 1e-6, 50)
+        found = newton(wider, start, 0.0, 1e-6, 50)
+        best, converged = found.theta, found.converged
         total = float(best[at]) if converged else problem.advantage + bias
         tie = problem.tie if wider.at_tie is None else float(best[wider.at_tie])
         p = expected_shares(np.array([total]), problem.link, problem.model, tie)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from softmap._backend import cpu
 from softmap._columns import Floats, Ints
 from softmap._rows import Rows
 from softmap._sparse import probed_variances, solved, system_of, times_information
+from softmap._survey import Survey, survey
 from softmap.comparisons import Comparisons, sums
 from softmap.diagnostics import connected
 from softmap.outcomes import LINK_OF
@@ -47,12 +48,11 @@ class Problem:
 
     n: int
     link: str
-    model: str | None  # of the ties
     left: Ints
     right: Ints
-    counts: Floats  # (3, cells): wins, losses, ties; without a model half of the ties is in each
+    amounts: NDArray[Any] | tuple[NDArray[Any], ...]  # (3, cells): wins, losses, ties
     squares: NDArray[Any] | tuple[NDArray[Any], ...]  # (3 or 6, cells): as in Comparisons
-    dropped: bool  # ties count nothing
+    ties: str  # as given to `fit`
     precision: float  # of the prior, 1 / sd^2
     advantage: float | None  # None where it is estimated
     tie: float | None  # the parameter, likewise
@@ -60,6 +60,33 @@ class Problem:
     group: Ints  # number of the connected group of each item
     sizes: Ints  # items per group
     system: Any = None  # solves for steps by the graph; None: by a matrix
+
+    @property
+    def model(self) -> str | None:
+        """The model of the ties."""
+        return self.ties if self.ties in LINK_OF else None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether ties count nothing."""
+        return self.ties == "drop"
+
+    @property
+    def tie_share(self) -> float:
+        """How much of a tie is a win, and a loss."""
+        return 0.5 if self.ties == "half" else 0.0
+
+    @functools.cached_property
+    def counts(self) -> Floats:
+        """Wins, losses and ties as the objective has them: without a model without ties."""
+        used = np.zeros((3, self.left.size))
+        for k, amount in enumerate(self.amounts):
+            if k < 2 and self.tie_share and self.amounts[2].any():
+                np.multiply(self.amounts[2], self.tie_share, out=used[k])
+                used[k] += amount
+            elif k < 2 or self.model is not None:
+                used[k] = amount
+        return used
 
     @property
     def free(self) -> NDArray[np.bool_]:
@@ -206,10 +233,9 @@ class Problem:
         x[: self.n] -= ((total.T * self.floating) / self.sizes).T[self.group]
         return x
 
-    def gradient_max(self, gradient: Floats) -> float:
-        cell = self.counts.sum(axis=0)
-        weight = np.full(self.size, cell.sum())
-        weight[: self.n] = sums(self.left, cell, self.n) + sums(self.right, cell, self.n)
+    def gradient_max(self, gradient: Floats, used: Floats) -> float:
+        """Return the largest derivative over the weight that touches it; `used`: of the items."""
+        weight = np.append(used, np.full(self.size - self.n, 0.5 * used.sum()))
         return float(np.max(np.abs(gradient) / np.maximum(1.0, weight)))
 
 
@@ -222,48 +248,33 @@ def make_problem(
     tie: float | None,
     prior_sd: float,
     anchors: Mapping[Any, float],
+    seen: Survey | None = None,
 ) -> Problem:
     """Return the objective; an `advantage` or `tie` parameter of None is estimated, `anchors` are
-    less the mean.
+    less the mean. `seen`: the survey, where it was made.
     """
-    model = ties if ties in LINK_OF else None
     counts = (c.wins, c.losses, c.ties)
     n = len(c.items)
-    played = (c.wins > 0) | (c.losses > 0) | ((c.ties > 0) & (ties != "drop"))
-    group, sizes = groups_of(n, c.left[played], c.right[played])
+    group, sizes = (seen or survey(c, ties)).groups()
     held = np.full(n, np.nan)
     if anchors:
         held[:] = [anchors.get(item, np.nan) for item in c.items]
     return Problem(
         n,
         link,
-        model,
         c.left,
         c.right,
-        used_counts(counts, ties),
+        counts,
         counts if c.squares is None else c.squares,
-        ties == "drop",
+        ties,
         1.0 / float(prior_sd) ** 2,
         advantage,
-        tie if model is not None else 0.0,
+        tie if ties in LINK_OF else 0.0,
         held,
         group,
         sizes,
         system_of(n, c.left, c.right),
     )
-
-
-def used_counts(counts: Sequence[NDArray[Any]] | NDArray[Any], ties: str) -> Floats:
-    """Return (3, cells) wins, losses and ties as the objective has them."""
-    used = np.zeros((3, len(counts[0])))
-    share = 0.5 if ties == "half" else 0.0
-    for k, count in enumerate(counts):
-        if k < 2 and share and counts[2].any():
-            np.multiply(counts[2], share, out=used[k])
-            used[k] += count
-        elif k < 2 or ties in LINK_OF:
-            used[k] = count
-    return used
 
 
 def groups_of(n: int, a: Ints, b: Ints) -> tuple[Ints, Ints]:
@@ -274,14 +285,23 @@ def groups_of(n: int, a: Ints, b: Ints) -> tuple[Ints, Ints]:
     return number[label], sizes[sizes > 0]
 
 
-def newton(
-    problem: Problem, start: Floats, mean: float, tol: float, max_iter: int
-) -> tuple[Floats, int, bool]:
-    """Return (theta, steps, converged): safeguarded Newton from this start."""
+class Maximum(NamedTuple):
+    """Where Newton's method ended; what it knows of the objective there, or None."""
+
+    theta: Floats
+    n_iter: int
+    converged: bool
+    log_likelihood: float | None = None
+    gradient: Floats | None = None
+
+
+def newton(problem: Problem, start: Floats, mean: float, tol: float, max_iter: int) -> Maximum:
+    """Safeguarded Newton from this start."""
     n_before = 0
     if problem.well_connected:
-        found, n_before, done = cpu().newton_pairs(
-            (problem.left, problem.right, *problem.counts[:2]),
+        found, n_before, done, *known = cpu().newton_pairs(
+            (problem.left, problem.right, *problem.amounts),
+            problem.tie_share,
             problem.link,
             problem.advantage,
             problem.precision,
@@ -292,7 +312,7 @@ def newton(
         )
         start = problem.centred(found)
         if done or n_before >= max_iter:
-            return start, n_before, done
+            return Maximum(start, n_before, done, *known)
     n, theta, at_tie = problem.n, start, problem.at_tie
     positive = at_tie is not None and problem.model != "davidson"
     terms, gradient = problem.evaluate(theta)
@@ -322,8 +342,8 @@ def newton(
             step, slope = 0.5 * step, 0.5 * slope
         theta, gradient, objective = trial, new_gradient, new_objective
         if exact and largest <= tol * max(1.0, float(np.max(np.abs(mean + theta[:n])))):
-            return theta, n_iter, True
-    return theta, max_iter, False
+            return Maximum(theta, n_iter, True)
+    return Maximum(theta, max_iter, False)
 
 
 def solve(matrix: Floats, gradient: Floats) -> tuple[Floats, bool]:

@@ -157,9 +157,12 @@ def times_information(
 def ranks_apart(scores: Floats, low: Floats, high: Floats) -> tuple[NDArray[np.int64], ...]:
     """Return rank, and the ranks left open where items differ whose intervals are apart."""
     n = scores.size
+    rank = 1 + n - np.searchsorted(np.sort(scores), scores, side="right")
+    if np.isnan(low).all():
+        return rank, np.ones(n, dtype=np.int64), np.full(n, n)
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     return (
-        1 + n - np.searchsorted(np.sort(scores), scores, side="right"),
+        rank,
         1 + n - np.searchsorted(np.sort(low), high, side="right"),
         n - np.searchsorted(np.sort(high), low, side="left"),
     )

@@ -17,7 +17,6 @@ from softmap._newton import (
     inverse_information,
     make_problem,
     newton,
-    used_counts,
 )
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import strong_components
@@ -90,34 +89,41 @@ def bootstrap(
     problem = make_problem(
         c, link, ties, advantage=advantage, tie=tie, prior_sd=prior_sd, anchors=held
     )
-    theta, _, converged = newton(problem, problem.start(), prior_mean, 1e-8, 100)
-    options = _refit_options(problem, theta, ties) if converged else None
+    best = newton(problem, problem.start(), prior_mean, 1e-8, 100)
+    theta = best.theta
+    options = _refit_options(problem, theta) if best.converged else None
     found = np.full((n, problem.n), np.nan)
     step = max(_LANES, _SET_BYTES // (24 * c.left.size) // _LANES * _LANES)
     for first in range(0, n, step):
         counts = draw(first, min(step, n - first))
         points = _refit(problem, options, counts)
         for k in np.flatnonzero(np.isnan(points).any(axis=1)):
-            again = _with_counts(problem, used_counts(counts[:, :, k], ties))
+            again = _with_counts(problem, counts[:, :, k])
             if again is None:
                 continue
             start = again.start()
             start[: problem.n] = np.where(again.free, theta[: problem.n], again.held)
-            point, _, converged = newton(again, again.centred(start), prior_mean, 1e-8, 100)
-            if converged:
-                points[k] = point[: problem.n]
+            best = newton(again, again.centred(start), prior_mean, 1e-8, 100)
+            if best.converged:
+                points[k] = best.theta[: problem.n]
         found[first : first + len(points)] = prior_mean + points
     return found
 
 
-def _refit_options(problem: Problem, theta: Floats, ties: str) -> tuple[Any, ...] | None:
+def _refit_options(problem: Problem, theta: Floats) -> tuple[Any, ...] | None:
     """Return what the compiled fit of many needs beside counts; None where it would be slower."""
     if problem.size > _MOST_DENSE:
         return None
     terms, _ = problem.evaluate(theta)
     inverse = inverse_information(problem, terms)
-    share = 0.5 if ties == "half" else 0.0
-    fixed = (problem.link, problem.model, problem.tie, problem.advantage, share, problem.precision)
+    fixed = (
+        problem.link,
+        problem.model,
+        problem.tie,
+        problem.advantage,
+        problem.tie_share,
+        problem.precision,
+    )
     return problem.left, problem.right, fixed, problem.n, theta, inverse
 
 
@@ -229,8 +235,9 @@ def _edges(problem: Problem, counts: NDArray[Any]) -> tuple[Ints, Ints]:
     return winner, np.concatenate([problem.right[first], problem.left[second]])
 
 
-def _with_counts(problem: Problem, counts: Floats) -> Problem | None:
+def _with_counts(problem: Problem, counts: NDArray[Any]) -> Problem | None:
     """Return the objective with other counts, None where it has no unique maximum."""
+    counts = np.ascontiguousarray(counts, np.int64 if counts.dtype.kind == "i" else np.float64)
     wins, losses, drawn = (bool(x.any()) for x in counts)
     if problem.advantage is None and not (drawn or (wins and losses)):
         return None
@@ -243,4 +250,4 @@ def _with_counts(problem: Problem, counts: Floats) -> Problem | None:
     if problem.precision == 0.0 and not _determined(problem, counts):
         return None
     group, sizes = groups_of(problem.n, *_edges(problem, counts))
-    return dataclasses.replace(problem, counts=counts, tie=tie, group=group, sizes=sizes)
+    return dataclasses.replace(problem, amounts=counts, tie=tie, group=group, sizes=sizes)

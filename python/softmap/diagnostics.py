@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from softmap import _backend
 from softmap._check import check_choice
-from softmap._columns import Ints
+from softmap._columns import Floats, Ints
+from softmap._survey import Survey, survey
 from softmap.comparisons import Comparisons
 from softmap.outcomes import TIES
 
@@ -118,21 +119,19 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
     (('a',), ('b',))
     """
     check_choice("diagnose", "ties", ties, TIES)
-    items, n = comparisons.items, len(comparisons.items)
-    winner, loser, _ = win_edges(comparisons, ties)
-    won, lost = np.bincount(winner, minlength=n) > 0, np.bincount(loser, minlength=n) > 0
+    return described(comparisons, survey(comparisons, ties))
+
+
+def described(comparisons: Comparisons, seen: Survey) -> Diagnostics:
+    """Return what `diagnose` says of comparisons that were surveyed."""
+    items = comparisons.items
+    won, lost = seen.won, seen.lost
 
     def named(chosen: NDArray[np.bool_]) -> tuple[Hashable, ...]:
         return tuple(items[k] for k in np.flatnonzero(chosen))
 
     undefeated, winless, never = named(won & ~lost), named(lost & ~won), named(~won & ~lost)
-    group = connected(n, winner, loser)
-    order = np.argsort(group, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-    parts.sort(key=lambda part: -part.size)
-    components = tuple(tuple(items[k] for k in part) for part in parts)
-    strong = strong_components(n, winner, loser)
-
+    components = _components(items, seen.connected)
     findings = []
     if never:
         findings.append(Finding("never_compared", f"{_were(never)} never compared", never))
@@ -146,32 +145,51 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
         findings.append(Finding("undefeated", f"{listed(undefeated)} never lost", undefeated))
     if winless:
         findings.append(Finding("winless", f"{listed(winless)} never won", winless))
-    between = strong[winner] != strong[loser]
-    for inner, text in ((loser, "never lost to"), (winner, "never beat")):
-        # strong components that no edge enters (or leaves), within a larger connected group
-        closed = np.isin(strong, strong[inner[between]], invert=True)
-        closed &= np.isin(group, group[winner[between]])
-        for label in np.unique(strong[closed]):
-            names = named(strong == label)
-            whole = np.count_nonzero(group == group[np.argmax(strong == label)])
-            if 1 < len(names) <= whole / 2:  # the smaller side of the split
+    findings += _splits(items, seen)
+    findings += _rarely_compared(items, seen.games.astype(np.float64))
+    return Diagnostics(tuple(findings), components, seen.is_strong, undefeated, winless, never)
+
+
+def _components(items: tuple[Hashable, ...], group: Ints) -> tuple[tuple[Hashable, ...], ...]:
+    """Return the items of each group, the largest group first."""
+    if not group.any():
+        return (items,)
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    parts.sort(key=lambda part: -part.size)
+    return tuple(tuple(items[k] for k in part) for part in parts)
+
+
+def _splits(items: tuple[Hashable, ...], seen: Survey) -> list[Finding]:
+    """Return a finding for each strong component of several items that no win enters (or leaves),
+    within a larger connected group: the smaller side of the split.
+    """
+    group, strong = seen.connected, seen.strong
+    size, group_size = np.bincount(strong), np.bincount(group)
+    several = size[strong] > 1
+    several &= size[strong] <= group_size[group] / 2
+    several &= np.isin(group, group[seen.winner])
+    order = np.argsort(np.where(several, strong, size.size), kind="stable")
+    order = order[: np.count_nonzero(several)]
+    members = np.split(order, np.flatnonzero(np.diff(strong[order])) + 1) if order.size else []
+    findings = []
+    for inner, text in ((seen.loser, "never lost to"), (seen.winner, "never beat")):
+        beaten = np.zeros(size.size, dtype=bool)
+        beaten[strong[inner]] = True
+        for part in members:
+            if not beaten[strong[part[0]]]:
+                names = tuple(items[k] for k in part)
                 sentence = f"{{{listed(names)}}} {text} any other item"
                 findings.append(Finding("split", sentence, names))
-    findings += _rarely_compared(comparisons)
-    return Diagnostics(
-        tuple(findings), components, bool((strong == strong[0]).all()), undefeated, winless, never
-    )
+    return findings
 
 
-def _rarely_compared(c: Comparisons) -> list[Finding]:
-    total = (c.wins + c.losses + c.ties).astype(np.float64)
-    n = len(c.items)
-    games = np.bincount(c.left, total, n) + np.bincount(c.right, total, n)
+def _rarely_compared(items: tuple[Hashable, ...], games: Floats) -> list[Finding]:
     median = float(np.median(games[games > 0.0])) if games.any() else 0.0
     rare = np.flatnonzero((games > 0.0) & (games < min(10.0, median / 10.0)))
     if not rare.size:
         return []
-    names = tuple(c.items[k] for k in rare)
+    names = tuple(items[k] for k in rare)
     text = f"{_were(names)} compared {games[rare].max():.10g} times at most, the median item "
     return [Finding("rarely_compared", f"{text}{median:.10g} times", names)]
 

@@ -9,7 +9,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softmap._check import check_choice
 from softmap._columns import Floats
@@ -17,7 +16,8 @@ from softmap._existence import require_maximum
 from softmap._findings import findings_of, not_converged, rough_errors
 from softmap._newton import Problem, covariance, make_problem, newton, ranks, variances_alone
 from softmap._sparse import ranks_apart
-from softmap.comparisons import Comparisons, sums
+from softmap._survey import Survey, survey
+from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, listed, with_findings
 from softmap.errors import DataWarning
 from softmap.outcomes import (
@@ -162,9 +162,11 @@ def fit(
     errors = _check_errors(comparisons, errors)
     mean = 0.0 if prior_sd == math.inf else float(prior_mean)
     held = _check_anchors(comparisons, anchors)
+    seen = survey(comparisons, ties)
     diagnostics = require_maximum(
         comparisons,
         ties,
+        seen,
         advantage=advantage is None,
         strength=tie is None,
         prior_sd=prior_sd,
@@ -179,12 +181,17 @@ def fit(
         tie=tie,
         prior_sd=prior_sd,
         anchors=less_mean,
+        seen=seen,
     )
-    theta, n_iter, converged = newton(problem, problem.start(), mean, tol, max_iter)
+    best = newton(problem, problem.start(), mean, tol, max_iter)
+    theta, n_iter, converged, value, gradient = best
     n, quantile = problem.n, normal_quantile(level)
-    terms, gradient = problem.evaluate(theta)
+    terms = None
+    if errors != "none" or gradient is None:
+        terms, gradient = problem.evaluate(theta)
+        value = float(terms.value.sum())
     scores, v, uncertainty = mean + theta[:n], None, 0.0
-    if errors == "none":
+    if terms is None or errors == "none":
         error, variances = np.full(n, np.nan), np.full(theta.size - n, np.nan)
     elif n <= MAX_COVARIANCE:
         v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)
@@ -202,7 +209,6 @@ def fit(
     rank, rank_low, rank_high = (
         ranks_apart(scores, low, high) if v is None else ranks(scores, v, quantile)
     )
-    games, wins, n_ties, win_rate = _tallies(comparisons, ties)
     return Fit(
         items=comparisons.items,
         scores=scores,
@@ -212,21 +218,21 @@ def fit(
         rank=rank,
         rank_low=rank_low,
         rank_high=rank_high,
-        games=games,
-        wins=wins,
-        n_ties=n_ties,
-        win_rate=win_rate,
+        games=seen.games,
+        wins=seen.wins,
+        n_ties=seen.ties,
+        win_rate=_win_rate(seen),
         link=link,
         ties=ties,
         prior_sd=float(prior_sd),
         prior_mean=mean,
         level=float(level),
-        log_likelihood=float(terms.value.sum()),
+        log_likelihood=float(value or 0.0),
         first_advantage=_advantage(problem, theta, variances),
         tie_strength=_strength(problem, theta, variances, comparisons),
         converged=converged,
         n_iter=n_iter,
-        gradient_max=problem.gradient_max(gradient),
+        gradient_max=problem.gradient_max(gradient, seen.used),
         diagnostics=diagnostics,
         errors=errors,
         covariance=v,
@@ -259,19 +265,12 @@ def _strength(
     return Estimate(float(strength_of(model, theta[at])), error)
 
 
-def _tallies(c: Comparisons, ties: str) -> tuple[NDArray[Any], ...]:
-    """Return games, wins, n_ties (of the dtype of the cells) and win_rate per item."""
-    n = len(c.items)
-
-    def total(as_left: NDArray[Any], as_right: NDArray[Any]) -> NDArray[Any]:
-        return sums(c.left, as_left, n) + sums(c.right, as_right, n)
-
-    wins, n_ties = total(c.wins, c.losses), total(c.ties, c.ties)
-    games = total(c.wins + c.losses + c.ties, c.wins + c.losses + c.ties)
-    part, whole = (wins, games - n_ties) if ties == "drop" else (wins + 0.5 * n_ties, games)
-    rate = np.divide(part, whole, out=np.full(n, np.nan), where=whole > 0.0)
-    kind = c.wins.dtype
-    return games.astype(kind), wins.astype(kind), n_ties.astype(kind), rate
+def _win_rate(seen: Survey) -> Floats:
+    part, whole = seen.wins.astype(np.float64), seen.used
+    if not seen.dropped:
+        part += 0.5 * seen.ties
+    rate: Floats = np.divide(part, whole, out=np.full(whole.size, np.nan), where=whole > 0.0)
+    return rate
 
 
 def _report(diagnostics: Diagnostics, on_trouble: str) -> None:
