@@ -93,12 +93,25 @@ void survey(const Pairs<T>& pairs, bool ties_count, const Survey<T>& out, TakeEd
   Sets<Node> groups(met.size() > 0 ? &met[0] : nullptr, n), mutual(equal.size() > 0 ? &equal[0] : nullptr, n);
   const auto won = [&](Index e) { return pairs.wins[e] > 0 || (ties_count && pairs.ties[e] > 0); };
   const auto lost = [&](Index e) { return pairs.losses[e] > 0 || (ties_count && pairs.ties[e] > 0); };
+  constexpr Index kAhead = 24;
+  Tally mine{0, 0, 0};
   for (Index e = 0; e < pairs.n_pairs; ++e) {
     const Index i = pairs.left[e], j = pairs.right[e];
+    if (e + kAhead < pairs.n_pairs) {
+      const Index soon = pairs.right[e + kAhead];
+      __builtin_prefetch(&tallies[soon], 1);
+      __builtin_prefetch(&met[soon]);
+      __builtin_prefetch(&equal[soon]);
+    }
     const T wins = pairs.wins[e], losses = pairs.losses[e], ties = pairs.ties[e];
-    Tally &a = tallies[i], &b = tallies[j];
-    a = {a.wins + wins, a.losses + losses, a.ties + ties};
-    b = {b.wins + losses, b.losses + wins, b.ties + ties};
+    Tally& theirs = tallies[j];
+    theirs = {theirs.wins + losses, theirs.losses + wins, theirs.ties + ties};
+    mine = {mine.wins + wins, mine.losses + losses, mine.ties + ties};
+    if (e + 1 == pairs.n_pairs || pairs.left[e + 1] != i) {  // pairs are mostly sorted by left
+      Tally& all = tallies[i];
+      all = {all.wins + mine.wins, all.losses + mine.losses, all.ties + mine.ties};
+      mine = {0, 0, 0};
+    }
     if (won(e) || lost(e)) groups.join(i, j);
     if (won(e) && lost(e)) mutual.join(i, j);
   }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "cpu/parallel.h"
 #include "views.h"
 
 namespace softmap::cpu {
@@ -15,7 +16,8 @@ template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(Index size) : size_(size) { reserve(size); }
+  explicit Buffer(Index size)
+      : data_(static_cast<T*>(allocate(static_cast<std::size_t>(size) * sizeof(T)))), size_(size), room_(size) {}
   Buffer(Index size, T value) : Buffer(size) {
     for (Index k = 0; k < size; ++k) data_[k] = value;
   }
@@ -39,6 +41,7 @@ class Buffer {
   T& operator[](Index k) { return data_[k]; }
   const T& operator[](Index k) const { return data_[k]; }
   Index size() const { return size_; }
+  T* data() { return data_; }
   const T* data() const { return data_; }
   T& last() { return data_[size_ - 1]; }
   void push(T value) {

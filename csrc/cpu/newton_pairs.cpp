@@ -43,6 +43,7 @@ bool is_exact(const PairProblem& p) {
   return true;
 }
 
+// Pairs in both directions are joined where there are many.
 template <class T>
 Meetings<T> meetings_of(const PairProblem& p) {
   struct Meeting {
@@ -64,24 +65,20 @@ Meetings<T> meetings_of(const PairProblem& p) {
     r.wins[k] = x.wins;
     r.losses[k] = x.losses;
   };
+  const bool join = p.advantage == 0. && 8 * m > n * n;
   Index at = 0, first = 0, second = 0;
   for (Index i = 0; i < n; ++i) {
     r.starts[2 * i] = at;
-    while (first < m && p.left[first] == i) {
-      const Meeting x{static_cast<Node>(p.right[first]), static_cast<T>(amount(p, 0, first)),
-                      static_cast<T>(amount(p, 1, first))};
-      ++first;
-      if (p.advantage == 0.) {
+    for (; first < m && p.left[first] == i; ++first) {
+      Meeting x{static_cast<Node>(p.right[first]), static_cast<T>(amount(p, 0, first)), static_cast<T>(amount(p, 1, first))};
+      if (join) {
         while (second < ends[i] && seconds[second].other < x.other) put(at++, seconds[second++]);
-        put(at, x);
         if (second < ends[i] && seconds[second].other == x.other) {
-          r.wins[at] += seconds[second].wins;
-          r.losses[at] += seconds[second++].losses;
+          x.wins += seconds[second].wins;
+          x.losses += seconds[second++].losses;
         }
-        ++at;
-      } else {
-        put(at++, x);
       }
+      put(at++, x);
     }
     r.starts[2 * i + 1] = at;
     while (second < ends[i]) put(at++, seconds[second++]);
@@ -100,17 +97,13 @@ class Newton {
         n_(p.n_items),
         meetings_(meetings_of<T>(p)),
         curvature_(meetings_.starts.last()),
-        mark_(n_),
-        first_mark_(n_),
-        gradient_(n_),
-        inverse_(n_),
-        step_(n_),
-        r_(n_),
-        direction_(n_),
-        q_(n_),
+        room_(9 * n_),
         size_(p.n_groups, 0.),
         total_(p.n_groups),
         parts_((n_ + kItems - 1) / kItems) {
+    double** const vectors[] = {&mark_, &first_mark_, &gradient_, &inverse_, &step_, &r_, &direction_, &q_};
+    for (int k = 0; k < 8; ++k) *vectors[k] = room_.data() + k * n_;
+    narrow_ = reinterpret_cast<float*>(room_.data() + 8 * n_);
     for (Index i = 0; i < n_; ++i) size_[p.group[i]] += 1.;
   }
 
@@ -127,6 +120,15 @@ class Newton {
       largest = 0.;
       double slope = dot(gradient_, step_);
       for (Index i = 0; i < n_; ++i) largest = core::max(largest, core::abs(step_[i]));
+      double highest = 1.;
+      for (Index i = 0; i < n_; ++i) highest = core::max(highest, core::abs(options.mean + theta[i] + step_[i]));
+      if (1.1 * largest <= options.tol * highest) {  // what is left of the gradient is what the step leaves of it
+        for (Index i = 0; i < n_; ++i) {
+          theta[i] += step_[i];
+          gradient_[i] = r_[i];
+        }
+        return result(theta, k, true);
+      }
       for (int halvings = 0;; ++halvings) {
         for (Index i = 0; i < n_; ++i) theta[i] += step_[i];
         evaluate(theta);
@@ -139,9 +141,6 @@ class Newton {
         }
         slope *= 0.5;
       }
-      double highest = 1.;
-      for (Index i = 0; i < n_; ++i) highest = core::max(highest, core::abs(options.mean + theta[i]));
-      if (1.1 * largest <= options.tol * highest) return result(theta, k, true);
     }
     return result(theta, options.most_steps, false);
   }
@@ -159,16 +158,17 @@ class Newton {
       for (Index start = first; start < last; start += kPairs) {
         L sum(0.);
         const Index end = start + kPairs < last ? start + kPairs : last;
-        for (Index e = start; e < end; e += L::size) {
-          const int count = static_cast<int>(end - e < L::size ? end - e : L::size);
-          double d[L::size] = {}, w[L::size] = {}, l[L::size] = {};
-          for (int k = 0; k < count; ++k) {
-            d[k] = theta[p_.left[e + k]] - theta[p_.right[e + k]] + p_.advantage;
-            w[k] = amount(p_, 0, e + k);
-            l[k] = amount(p_, 1, e + k);
+        for (Index e = start; e < end; e += kAtOnce) {
+          const int count = until(end - e, kAtOnce);
+          double d[kAtOnce], w[kAtOnce], l[kAtOnce];
+          for (int k = 0; k < count; ++k) d[k] = theta[p_.left[e + k]] - theta[p_.right[e + k]] + p_.advantage;
+          for (int k = 0; k < count; ++k) w[k] = amount(p_, 0, e + k);
+          for (int k = 0; k < count; ++k) l[k] = amount(p_, 1, e + k);
+          for (int k = 0; k < count; k += L::size) {
+            const int n = until(count - k, L::size);
+            const auto logs = Link::log_probabilities(L::load(d + k, n, 0.));
+            sum = sum + (L::load(w + k, n, 0.) * logs.win + L::load(l + k, n, 0.) * logs.loss);
           }
-          const auto logs = Link::log_probabilities(L::load(d));
-          sum = sum + (L::load(w) * logs.win + L::load(l) * logs.loss);
         }
         parts[start / kPairs] = total_of(sum);
       }
@@ -184,21 +184,26 @@ class Newton {
     return sum;
   }
 
-  // body(i) for every item; returns the sum of what it returns.
+  // body(i) for every item; returns the sum of what it returns: four sums of a chunk, so that none waits for the one before.
   template <class Body>
   double sum(Body&& body, Index work = 1) {
     parallel_for(exec_, n_, kItems, n_ * work, [&](Index first, Index last, int) {
       for (Index start = first; start < last; start += kItems) {
-        double part = 0.;
-        for (Index i = start; i < (start + kItems < last ? start + kItems : last); ++i) part += body(i);
-        parts_[start / kItems] = part;
+        const Index end = start + kItems < last ? start + kItems : last;
+        double part[4] = {0., 0., 0., 0.};
+        Index i = start;
+        for (; i + 4 <= end; i += 4) {
+          for (int k = 0; k < 4; ++k) part[k] += body(i + k);
+        }
+        for (; i < end; ++i) part[0] += body(i);
+        parts_[start / kItems] = (part[0] + part[1]) + (part[2] + part[3]);
       }
     });
     double all = 0.;
     for (Index k = 0; k < parts_.size(); ++k) all += parts_[k];
     return all;
   }
-  double dot(const Buffer<double>& a, const Buffer<double>& b) {
+  double dot(const double* a, const double* b) {
     return sum([&](Index i) { return a[i] * b[i]; });
   }
   double size_of_gradient() { return __builtin_sqrt(dot(gradient_, gradient_)); }
@@ -221,7 +226,10 @@ class Newton {
       (near ? Link::mark(first) : first).store(&first_mark_[i], count);
     }
     parallel_for(exec_, n_, kItems, curvature_.size(), [&](Index first, Index last, int) {
-      near ? slopes<Link, true>(theta, first, last) : slopes<Link, false>(theta, first, last);
+      for (Index start = first; start < last; start += kItems) {  // the same sums whoever does how much
+        const Index end = start + kItems < last ? start + kItems : last;
+        near ? slopes<Link, true>(theta, start, end) : slopes<Link, false>(theta, start, end);
+      }
     });
   }
   // For the items [first, last).
@@ -237,7 +245,7 @@ class Newton {
         while (begin + k >= starts[range + 1]) ++range;
         const bool leads = range % 2 == 0;
         const double my_mark = (leads ? first_mark_ : mark_)[range / 2];
-        const double* const marks = (leads ? mark_ : first_mark_).data();
+        const double* const marks = leads ? mark_ : first_mark_;
         for (const int stop = until(starts[range + 1] - begin, count); k < stop; ++k) {
           mine[k] = my_mark;
           other[k] = marks[meetings_.other[begin + k]];
@@ -246,7 +254,12 @@ class Newton {
       terms<Link, near>(begin, count, mine, other, slope, bend);
       for (int k = 0; k < count;) {
         for (; begin + k >= starts[2 * i + 2]; ++i, by_i = bend_i = 0.) finish(theta, i, by_i, bend_i);
-        for (const int stop = until(starts[2 * i + 2] - begin, count); k < stop; ++k) {
+        const int stop = until(starts[2 * i + 2] - begin, count);
+        for (; k + 4 <= stop; k += 4) {
+          by_i += (slope[k] + slope[k + 1]) + (slope[k + 2] + slope[k + 3]);
+          bend_i += (bend[k] + bend[k + 1]) + (bend[k + 2] + bend[k + 3]);
+        }
+        for (; k < stop; ++k) {
           by_i += slope[k];
           bend_i += bend[k];
         }
@@ -281,26 +294,36 @@ class Newton {
     for (int k = 0; k < count; ++k) curvature_[begin + k] = static_cast<float>(bend[k]);
   }
 
-  // q = H direction, H minus the Hessian; returns direction' q. Curvatures of 24 bits: what they are off is as if the counts
-  // were, a step is then off by 1e-7 of itself.
+  void turn(Index i, double to) {
+    direction_[i] = to;
+    narrow_[i] = static_cast<float>(to);
+  }
+  // q = H direction, H minus the Hessian; returns direction' q. Curvatures and direction have 24 bits here, as all of it is read
+  // out of order: what that is off, the next step of Newton takes back.
   double times_hessian() {
-    const double* const x = direction_.data();
-    const float* const weight = curvature_.data();
+    const float *const x = narrow_, *const weight = curvature_.data();
     const Node* const other = meetings_.other.data();
     return sum(
         [&](Index i) {
-          const double mine = x[i];
-          const Index end = meetings_.starts[2 * i + 2];
-          Index k = meetings_.starts[2 * i];
-          double flow[4] = {p_.precision * mine, 0., 0., 0.};
-          for (; k + 4 <= end; k += 4) {
-            for (int j = 0; j < 4; ++j) flow[j] += static_cast<double>(weight[k + j]) * (mine - x[other[k + j]]);
-          }
-          for (; k < end; ++k) flow[0] += static_cast<double>(weight[k]) * (mine - x[other[k]]);
-          q_[i] = (flow[0] + flow[1]) + (flow[2] + flow[3]);
-          return q_[i] * mine;
+          const double mine = static_cast<double>(x[i]);
+          const double flow =
+              row_sum(i, [&](Index k) { return static_cast<double>(weight[k]) * (mine - static_cast<double>(x[other[k]])); });
+          q_[i] = p_.precision * direction_[i] + flow;
+          return q_[i] * direction_[i];
         },
         1 + curvature_.size() / n_);
+  }
+  // The sum of body(k) over the meetings of item i, four at a time.
+  template <class Body>
+  double row_sum(Index i, Body&& body) {
+    const Index end = meetings_.starts[2 * i + 2];
+    Index k = meetings_.starts[2 * i];
+    double part[4] = {0., 0., 0., 0.};
+    for (; k + 4 <= end; k += 4) {
+      for (int j = 0; j < 4; ++j) part[j] += body(k + j);
+    }
+    for (; k < end; ++k) part[0] += body(k);
+    return (part[0] + part[1]) + (part[2] + part[3]);
   }
 
   // step = H^-1 gradient up to shifts of floating groups, which it does not have; returns whether that was reached.
@@ -308,7 +331,7 @@ class Newton {
     double rho = sum([&](Index i) {
       step_[i] = 0.;
       r_[i] = gradient_[i];
-      direction_[i] = inverse_[i] * r_[i];
+      turn(i, inverse_[i] * r_[i]);
       return r_[i] * direction_[i];
     });
     const double enough = rtol * rtol * rho;
@@ -324,7 +347,7 @@ class Newton {
       });
       const double keep = next / rho;
       sum([&](Index i) {
-        direction_[i] = inverse_[i] * r_[i] + keep * direction_[i];
+        turn(i, inverse_[i] * r_[i] + keep * direction_[i]);
         return 0.;
       });
       rho = next;
@@ -343,7 +366,10 @@ class Newton {
   Index n_;
   Meetings<T> meetings_;
   Buffer<float> curvature_;
-  Buffer<double> mark_, first_mark_, gradient_, inverse_, step_, r_, direction_, q_, size_, total_, parts_;
+  Buffer<double> room_;  // of the vectors
+  double *mark_, *first_mark_, *gradient_, *inverse_, *step_, *r_, *direction_, *q_;
+  float* narrow_;  // the direction
+  Buffer<double> size_, total_, parts_;
 };
 
 }  // namespace

@@ -1,5 +1,8 @@
 #pragma once
 // Work over chunks whose boundaries depend on the problem alone, never on the number of threads.
+#include <sys/mman.h>
+
+#include <cstdlib>
 #include <new>
 
 #include "cpu/exec.h"
@@ -42,15 +45,28 @@ void parallel_for(const Exec& exec, Index n, Index chunk, Index elements, Body&&
       &context);
 }
 
+// Memory for std::free. Large blocks are of huge pages where the system has them: random access to small pages costs as much
+// for the addresses as for the data. Throws std::bad_alloc.
+inline void* allocate(std::size_t bytes) {
+  constexpr std::size_t kHugePage = std::size_t(2) << 20;
+  const std::size_t step = bytes < kHugePage ? 64 : kHugePage, rounded = (bytes / step + 1) * step;
+  void* const data = std::aligned_alloc(step, rounded);
+  if (!data) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+  if (step == kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+#endif
+  return data;
+}
+
 // `size` elements of T for each slot, or none. Throws std::bad_alloc, so make it before the threads start.
 template <class T>
 class Scratch {
  public:
   Scratch(int n_slots, Index size) : size_((size + 15) / 16 * 16) {
     const auto bytes = sizeof(T) * static_cast<std::size_t>(size_) * static_cast<std::size_t>(n_slots);
-    data_ = bytes > 0 ? static_cast<T*>(::operator new(bytes, std::align_val_t(64))) : nullptr;
+    data_ = bytes > 0 ? static_cast<T*>(allocate(bytes)) : nullptr;
   }
-  ~Scratch() { ::operator delete(data_, std::align_val_t(64)); }
+  ~Scratch() { std::free(data_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* operator[](int slot) const { return data_ + size_ * slot; }

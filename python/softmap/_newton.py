@@ -59,6 +59,7 @@ class Problem:
     held: Floats  # scores of the anchors less the prior mean, NaN for other items
     group: Ints  # number of the connected group of each item
     sizes: Ints  # items per group
+    seen: Survey
     system: Any = None  # solves for steps by the graph; None: by a matrix
 
     @property
@@ -120,9 +121,16 @@ class Problem:
         return self.n + (self.advantage is None) + (self.tie is None)
 
     def start(self) -> Floats:
-        """Return the first point: every item at the mean of its group's anchors, or at zero; no
-        advantage; what would explain the share of ties between equals, roughly.
+        """Return the first point: every item at the mean of its group's anchors, or at zero, or in a
+        well-connected graph where its record against equals would put it; no advantage; what would
+        explain the share of ties between equals, roughly.
         """
+        if self.well_connected and self.free.all():
+            drawn = 0.5 + self.tie_share * self.seen.ties
+            won, lost = self.seen.wins + drawn, self.seen.losses + drawn
+            held = won * lost / (won + lost)  # the curvature, which the prior adds to
+            score = np.log(won / lost) * (held / (held + self.precision))
+            return self.centred(score if self.link == "logit" else 0.6 * score)
         anchors = ~self.free
         total = sums(self.group[anchors], self.held[anchors], self.sizes.size)
         count = sums(self.group, anchors, self.sizes.size)
@@ -255,7 +263,8 @@ def make_problem(
     """
     counts = (c.wins, c.losses, c.ties)
     n = len(c.items)
-    group, sizes = (seen or survey(c, ties)).groups()
+    seen = seen or survey(c, ties)
+    group, sizes = seen.groups()
     held = np.full(n, np.nan)
     if anchors:
         held[:] = [anchors.get(item, np.nan) for item in c.items]
@@ -273,6 +282,7 @@ def make_problem(
         held,
         group,
         sizes,
+        seen,
         system_of(n, c.left, c.right),
     )
 

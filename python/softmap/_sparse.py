@@ -157,7 +157,10 @@ def times_information(
 def ranks_apart(scores: Floats, low: Floats, high: Floats) -> tuple[NDArray[np.int64], ...]:
     """Return rank, and the ranks left open where items differ whose intervals are apart."""
     n = scores.size
-    rank = 1 + n - np.searchsorted(np.sort(scores), scores, side="right")
+    order = np.argsort(-scores)
+    equal = np.diff(scores[order], prepend=np.nan) == 0.0
+    rank = np.empty(n, dtype=np.int64)
+    rank[order] = 1 + np.maximum.accumulate(np.where(equal, 0, np.arange(n)))
     if np.isnan(low).all():
         return rank, np.ones(n, dtype=np.int64), np.full(n, n)
     low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)

@@ -343,7 +343,7 @@ class Comparisons:
     @property
     def n_comparisons(self) -> int | float:
         """Number of comparisons, or the sum of their weights."""
-        total: int | float = self.counts.sum().item()
+        total: int | float = sum(x.sum() for x in (self.wins, self.losses, self.ties)).item()
         return total
 
     def save(self, path: str | os.PathLike[str]) -> None:
