@@ -41,7 +41,7 @@ def assert_agree(device, cpu, dtype):
         np.testing.assert_allclose(device.standard_errors, cpu.standard_errors, rtol=1e-4)
 
 
-# 2 to 10 items are solved in registers where they are ordinary, more of them in memory.
+# Ordinary tables: up to 6 items have a thread, up to 16, 32 and 64 a group of 8, 16 and 32 lanes.
 @links
 @pytest.mark.parametrize("dtype", AGREES)
 @pytest.mark.parametrize("n", [*range(2, 16), 17, 31, 32, 33, 48, 64])
@@ -138,6 +138,42 @@ def test_score_against_anchors_agrees_with_the_cpu(errors, dtype, link, backend,
         np.testing.assert_allclose(
             device.anchor_scores, cpu.anchor_scores, rtol=0, atol=AGREES[dtype], equal_nan=True
         )
+
+
+@pytest.mark.parametrize("dtype", AGREES)
+@pytest.mark.parametrize("m", [2, 3, 6, 15, 40])
+def test_score_against_any_number_of_anchors_agrees_with_the_cpu(m, dtype, backend, monkeypatch):
+    rng = np.random.default_rng(m)
+    preferences = rng.random((11, m)).astype(dtype)
+    preferences[3, : m - 1], preferences[5] = np.nan, np.nan
+    anchors = rng.random((m, m))
+    anchors = np.triu(anchors, 1) + np.tril(1 - anchors.T, -1)
+    device = score_against_anchors(preferences, anchors, rescale=(0, 100))
+    cpu = on_cpu(monkeypatch, score_against_anchors, preferences, anchors, rescale=(0, 100))
+    np.testing.assert_array_equal(device.status, cpu.status)
+    np.testing.assert_array_equal(device.outside, cpu.outside)
+    scores = {"score": 100, "anchor_scores": 1}
+    for name, scale in scores.items():
+        np.testing.assert_allclose(
+            getattr(device, name), getattr(cpu, name), rtol=0, atol=scale * AGREES[dtype]
+        )
+
+
+# Some items are held at their means; one table in five is left to the kernel with all precautions.
+@links
+@pytest.mark.parametrize("dtype", AGREES)
+@pytest.mark.parametrize("n", [4, 11, 40])
+def test_fit_many_of_any_priors_agrees_with_the_cpu(n, dtype, link, backend, monkeypatch):
+    rng = np.random.default_rng(n)
+    tables = (cases.random_tables(10, n, seed=n) * 10.0 ** rng.integers(-3, 4, (10, 1, 1))).astype(
+        dtype
+    )
+    sd = rng.choice([0.0, 0.1, 1.0, 10.0], (10, n))
+    sd[::5, 0] = np.inf
+    options = {"prior_sd": sd, "prior_mean": rng.normal(0, 3, (10, n)), "link": link}
+    device = fit_many(tables, **options)
+    assert_agree(device, on_cpu(monkeypatch, fit_many, tables, **options), dtype)
+    assert (device.status == Status.OK).all()
 
 
 # Squares of 64, whole vectors of 16 bytes or not, and results that start anywhere.

@@ -1,7 +1,8 @@
-// The batched fit. Three or four kernels pass over the same scratch memory: one reads tables and priors, one solves ordinary
-// tables of few items in registers, one solves what is left with all precautions, and one writes the results. Everything is
-// float64, whatever the tables are. No kernel waits for another problem, and none needs to know how many are left.
+// The batched fit. Four kernels pass over the same scratch memory: one reads and solves ordinary tables, one prepares what is
+// left, one solves that in float64 with all precautions, and one writes the results. No kernel waits for another problem, and
+// none needs to know how many are left.
 #include "cuda/fit_dense.cuh"
+#include "cuda/fit_ordinary.cuh"
 #include "cuda/launch.cuh"
 
 namespace softmap::cuda {
@@ -9,7 +10,8 @@ namespace {
 
 using namespace dense;
 
-constexpr int kBlock = 64;                  // threads of a block
+constexpr int kBlock = 64;  // threads of a block
+constexpr int kWarp = 32;
 constexpr Index kScratchBytes = 512 << 20;  // at most: a larger batch is cut
 
 // Where the problems of a call come from and go to.
@@ -21,6 +23,7 @@ struct ManyJob {
   SOFTMAP_HD int n() const { return tables.n; }
   bool wants_errors() const { return out.standard_errors != nullptr; }
   bool predicts() const { return false; }
+  Weights<T> weights() const { return {tables.wins, nullptr, n()}; }
   template <class P>
   SOFTMAP_HD void load(Index problem, dense::Tile<P>& t) const {
     load_table(tables, problem, t, 0);
@@ -40,6 +43,7 @@ struct AnchorJob {
   SOFTMAP_HD int n() const { return tables.m + 1; }
   bool wants_errors() const { return out.standard_errors != nullptr; }
   bool predicts() const { return !wants_errors(); }
+  Weights<T> weights() const { return {tables.preferences, tables.anchors, n()}; }
   template <class P>
   SOFTMAP_HD void load(Index problem, dense::Tile<P>& t) const {
     load_row(tables, problem, t, 0);
@@ -65,55 +69,78 @@ __device__ void for_each_slot(const Batch& batch, Body&& body) {
   }
 }
 
+// How ordinary tables are solved.
+struct Quick {
+  FitOptions options;
+  bool predicts, keeps_hessian;
+};
+
+// Saves what a solver has found, or that the problem is left.
+template <class Solver>
+__device__ void save(const Solver& solver, bool solved, const Quick& quick, Problem&& p) {
+  using T = typename Solver::V;
+  T gradient_max(0);
+  for (int i = solver.rank; solved && i < p.tile.n; i += solver.lanes) {
+    p.state.s[i] = double(solver.score(i));
+    const T share = T(core::abs(solver.gradient(i)) / core::max(1., double(solver.weight(i))));
+    if (!solver.is_held(i)) gradient_max = core::max(gradient_max, share);
+  }
+  gradient_max = solver.largest_in_group(gradient_max);
+  if (solved && quick.keeps_hessian) solver.save_hessian(p.state.hessian);
+  if (solver.rank != 0) return;
+  p.left = solved ? 0 : 1;
+  p.state.gradient_max = double(gradient_max);
+  p.state.n_iter = double(solver.n_iter);
+  p.state.scale = 1;
+  p.state.status = double(FitStatus::ok);
+  p.save();
+}
+
+template <class T, class Link>
+__global__ void __launch_bounds__(kBlock)
+    solve_in_threads_kernel(Weights<T> weights, Priors priors, Quick quick, Batch batch, Scratch scratch) {
+  using Solver = ThreadSolver<T, Link, kBlock>;
+  SOFTMAP_SHARED(typename Solver::Shared, shared, 1);
+  Solver solver(shared[0], static_cast<int>(threadIdx.x), weights.n);
+  for_each_slot(batch, [&](int slot) {
+    const bool ok = solver.load(weights, priors, batch.first + slot);
+    save(solver, ok && solve_ordinary<Link>(solver, quick.options, quick.predicts, quick.keeps_hessian), quick,
+         scratch.problem(slot));
+  });
+}
+
+template <class T, class Link>
+__global__ void __launch_bounds__(kWarp)
+    solve_in_groups_kernel(Weights<T> weights, Priors priors, Quick quick, Batch batch, Scratch scratch) {
+  SOFTMAP_DYNAMIC_SHARED(unsigned char, memory);
+  GroupSolver<T, Link> solver(memory, weights.n);
+  const int per_warp = kWarp / solver.lanes, group = static_cast<int>(threadIdx.x) / solver.lanes;
+  for (int first = static_cast<int>(blockIdx.x) * per_warp; first < batch.n_slots;
+       first += static_cast<int>(gridDim.x) * per_warp) {
+    const int slot =
+        first + group < batch.n_slots ? first + group : batch.n_slots - 1;  // a group without a problem does what another does
+    const bool ok = solver.load(weights, priors, batch.first + slot);
+    const bool solved = solve_ordinary<Link>(solver, quick.options, quick.predicts, quick.keeps_hessian) && ok;
+    save(solver, solved, quick, scratch.problem(slot));
+    solver.sync();
+  }
+}
+
+// Reads the problems that are left.
 template <class Job>
 __global__ void __launch_bounds__(kBlock, 1)
-    prepare_fits_kernel(Job job, Priors priors, FitOptions options, Batch batch, Scratch scratch) {
+    prepare_fits_kernel(Job job, Priors priors, FitOptions options, bool all, Batch batch, Scratch scratch) {
   for_each_slot(batch, [&](int slot) {
     const Index problem = batch.first + slot;
     Problem p = scratch.problem(slot);
+    if (!all) p.restore();
+    if (!all && p.left == 0) return;
     job.load(problem, p.tile);
     load_priors(priors, problem, p.tile, 0);
     p.state.status = prepare(p.tile, p.state, options, scratch.room_of(slot));
     if (scratch.shape.border) start_border(p.tile, p.state, options);
     p.left = p.state.status == 0 ? 1 : 0;
     p.save();
-  });
-}
-
-// Solves what OrdinaryNewton can, in registers.
-template <class Link, int N>
-__global__ void __launch_bounds__(kBlock, 1)
-    solve_ordinary_kernel(FitOptions options, bool predicts, bool keeps_hessian, Batch batch, Scratch scratch) {
-  for_each_slot(batch, [&](int slot) {
-    Problem p = scratch.problem(slot);
-    p.restore();
-    if (p.left == 0) return;
-    dense::Tile<InRegisters, N> t;
-    t.n = N;
-    t.ordered = t.ties = false;
-    t.win = p.tile.win;
-    t.loss = p.tile.loss;
-    dense::State<InRegisters, N> st;
-    st.mean = p.state.mean;
-    st.precision = p.state.precision;
-    st.s = p.state.s;
-    st.g = p.state.g;
-    st.weight = p.state.weight;
-    st.scale = p.state.scale;
-    st.grounded = false;
-    if (!OrdinaryNewton<InRegisters, Link, N, N>{t, st}.solve_tile(options, predicts)) return;
-    p.state.n_iter = st.n_iter;
-    p.state.gradient_max = st.gradient_max;
-    p.left = 0;
-    p.save();
-    if (!keeps_hessian) return;
-#pragma unroll
-    for (int k = 0; k < N * (N - 1) / 2; ++k) p.state.hessian.h[k] = st.hessian.h[k];
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      p.state.hessian.p[i] = st.hessian.p[i];
-      p.state.hessian.inverse[i] = st.hessian.inverse[i];
-    }
   });
 }
 
@@ -124,7 +151,6 @@ __global__ void __launch_bounds__(kBlock, 1) solve_fits_kernel(FitOptions option
     Problem p = scratch.problem(slot);
     p.restore();
     if (p.left == 0) return;
-    start(p.tile, p.state, true);  // again, where solve_ordinary_kernel has moved it
     Newton<InMemory, Model, 0, false, kBorder>{p.tile, p.state, options.first_advantage.value}.solve_tile(options);
     p.save();
   });
@@ -139,21 +165,23 @@ __global__ void __launch_bounds__(kBlock, 1) finish_fits_kernel(Job job, bool bo
   });
 }
 
-// The largest number of items whose elimination fits into registers.
-constexpr int kMostInRegisters = 10;
-template <class Link, int N = 2>
-void solve_ordinary(const Exec& exec, const Work& work, const FitOptions& options, bool predicts, bool keeps_hessian,
-                    const Batch& batch, const Scratch& scratch) {
-  if (scratch.shape.n == N) {
-    launch<&solve_ordinary_kernel<Link, N>>(exec, work, options, predicts, keeps_hessian, batch, scratch);
-  } else if constexpr (N < kMostInRegisters) {
-    solve_ordinary<Link, N + 1>(exec, work, options, predicts, keeps_hessian, batch, scratch);
+template <class T, class Link>
+void launch_ordinary(const Exec& exec, const Weights<T>& weights, const Priors& priors, const Quick& quick, const Batch& batch,
+                     const Scratch& scratch) {
+  using Threads = ThreadSolver<T, Link, kBlock>;
+  using Groups = GroupSolver<T, Link>;
+  if (weights.n <= Threads::N) {
+    launch<&solve_in_threads_kernel<T, Link>>(exec, {batch.n_slots, kBlock, kBlock}, weights, priors, quick, batch, scratch);
+  } else {
+    const int per_warp = kWarp / Groups::lanes_for(weights.n);
+    const auto bytes = static_cast<std::size_t>(per_warp * Groups::bytes(weights.n));
+    launch<&solve_in_groups_kernel<T, Link>>(exec, {batch.n_slots, per_warp, kWarp, bytes}, weights, priors, quick, batch,
+                                             scratch);
   }
 }
 
-// Launches the kernels that solve the problems in the scratch memory.
-void solve_fits(const Exec& exec, const Work& work, const FitOptions& options, bool predicts, bool keeps_hessian,
-                const Batch& batch, const Scratch& scratch) {
+// Launches the kernel that solves what is left.
+void solve_with_care(const Exec& exec, const Work& work, const FitOptions& options, const Batch& batch, const Scratch& scratch) {
   const auto solve = [&]<class Model, bool kBorder>() {
     launch<&solve_fits_kernel<Model, kBorder>>(exec, work, options, batch, scratch);
   };
@@ -161,15 +189,13 @@ void solve_fits(const Exec& exec, const Work& work, const FitOptions& options, b
   if (options.ties == TieOption::rao_kupper) return solve.template operator()<core::RaoKupper, true>();
   if (options.ties == TieOption::threshold) return solve.template operator()<core::NormalThreshold, true>();
   const auto with_link = [&]<class Link>() {
-    if (scratch.shape.border) return solve.template operator()<NoTies<Link>, true>();
-    solve_ordinary<Link>(exec, work, options, predicts, keeps_hessian, batch, scratch);
-    solve.template operator()<Link, false>();
+    scratch.shape.border ? solve.template operator()<NoTies<Link>, true>() : solve.template operator()<Link, false>();
   };
   options.probit ? with_link.template operator()<core::Probit>() : with_link.template operator()<core::Logit>();
 }
 
 // Fits all problems, as many at a time as there is scratch memory for. An order of the tables needs a border, too: its advantage.
-template <class Job>
+template <class T, class Job>
 void fit_all(const Job& job, bool ordered, bool ties, const Priors& priors, const FitOptions& options, const Exec& exec) {
   Scratch scratch({job.n(), ordered, ties, ordered || has_border(options)});
   const Index fit_in = kScratchBytes / (scratch.size() * Index(sizeof(double))) / kBlock * kBlock, n = job.n_problems();
@@ -178,8 +204,13 @@ void fit_all(const Job& job, bool ordered, bool ties, const Priors& priors, cons
   for (Index first = 0; first < n; first += at_once) {
     const Batch batch{first, static_cast<int>(n - first < at_once ? n - first : at_once)};
     const Work work{batch.n_slots, kBlock, kBlock};
-    launch<&prepare_fits_kernel<Job>>(exec, work, job, priors, options, batch, scratch);
-    solve_fits(exec, work, options, job.predicts(), job.wants_errors(), batch, scratch);
+    if (!scratch.shape.border) {
+      const Quick quick{options, job.predicts(), job.wants_errors()};
+      const auto solve = options.probit ? &launch_ordinary<T, core::Probit> : &launch_ordinary<T, core::Logit>;
+      solve(exec, job.weights(), priors, quick, batch, scratch);
+    }
+    launch<&prepare_fits_kernel<Job>>(exec, work, job, priors, options, scratch.shape.border, batch, scratch);
+    solve_with_care(exec, work, options, batch, scratch);
     launch<&finish_fits_kernel<Job>>(exec, work, job, has_border(options), batch, scratch);
   }
 }
@@ -188,13 +219,13 @@ void fit_all(const Job& job, bool ordered, bool ties, const Priors& priors, cons
 
 template <class T>
 void fit_many(const Tables<T>& tables, const Priors& priors, const FitOptions& options, const FitOut<T>& out, const Exec& exec) {
-  fit_all(ManyJob<T>{tables, out}, tables.losses != nullptr, tables.ties != nullptr, priors, options, exec);
+  fit_all<T>(ManyJob<T>{tables, out}, tables.losses != nullptr, tables.ties != nullptr, priors, options, exec);
 }
 
 template <class T>
 void score_against_anchors(const AnchorTables<T>& tables, const Priors& priors, const FitOptions& options, const Rescale& rescale,
                            bool centred, const AnchorOut<T>& out, const Exec& exec) {
-  fit_all(AnchorJob<T>{tables, rescale, centred, out}, false, false, priors, options, exec);
+  fit_all<T>(AnchorJob<T>{tables, rescale, centred, out}, false, false, priors, options, exec);
 }
 
 #define SOFTMAP_INSTANTIATE(T)                                                                                        \

@@ -3,7 +3,6 @@
 // of the other threads of its warp.
 #include "cuda/device.h"
 #include "dense/newton.h"
-#include "dense/newton_ordinary.h"
 #include "dense/prepare.h"
 #include "dense/results.h"
 
@@ -43,11 +42,6 @@ struct InMemory {
   using Resting = Column;
   SOFTMAP_HD static double load(const double* p) { return *p; }
   SOFTMAP_HD static void store(double x, double* p) { *p = x; }
-};
-// What a step of an elimination needs in registers, for a number of items that is known when compiling; the rest in memory.
-struct InRegisters : InMemory {
-  template <int n>
-  using Values = double[n];
 };
 using Tile = dense::Tile<InMemory>;
 using State = dense::State<InMemory>;
