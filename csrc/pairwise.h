@@ -19,11 +19,12 @@ namespace SOFTMAP_BACKEND {
 struct Exec;  // how to run: number of threads (cpu), stream (cuda)
 
 // out[k] = F(x), x = (a[k] - b[k] + first_advantage) / sqrt(variance_a[k] + variance_b[k]); without the division where the
-// variances are null. A variance that is negative or NaN gives NaN.
+// variances are null. A variance that is negative or NaN gives NaN. With `log`, log F(x).
 template <class T>
 struct PreferenceIn {
   PerRow<T> a, b, variance_a, variance_b;
   T first_advantage;
+  bool log;
 };
 template <class T>
 void preference(LinkKind link, const PreferenceIn<T>& in, Span<T> out, const Exec& exec);

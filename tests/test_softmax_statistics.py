@@ -1,5 +1,7 @@
 """row_statistics and partial sums, against their definitions in high precision."""
 
+import dataclasses
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -108,6 +110,30 @@ def test_undefined_rows_harm_no_other(backend):
     assert r.target_rank.tolist() == [0, 0, 0, 1]
     assert r.expectation[3] == 2.0
     assert r.variance[3] == 1.0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 2, 5, 16, 17, 63, 64])
+def test_rows_of_a_block_do_not_touch_each_other(backend, n, dtype):
+    """Short rows are taken many at a time, in every layout; each gets what it gets alone."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(0, 3, (45, n)).astype(dtype)
+    x[3], x[7, 0], x[11, -1], x[20, 0], x[21] = -INF, NAN, INF, np.finfo(dtype).max, 1.0
+    t = rng.uniform(0.5, 2, 45).astype(dtype)
+    t[[5, 6]] = 0, NAN
+    target, w = rng.integers(-1, n + 1, 45), rng.normal(size=n)
+    fields = [f.name for f in dataclasses.fields(softmap.RowStatistics)]
+    alone = []
+    for i in range(45):
+        own = slice(i, i + 1)
+        options = {"temperature": t[own], "target": target[own], "weights": w}
+        alone.append(softmap.row_statistics(x[own], **options))
+    reversed_rows = np.ascontiguousarray(x[:, ::-1])[:, ::-1]
+    for layout in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], reversed_rows):
+        many = softmap.row_statistics(layout, temperature=t, target=target, weights=w)
+        for name in fields:
+            want = np.concatenate([getattr(one, name) for one in alone])
+            np.testing.assert_array_equal(getattr(many, name), want, err_msg=name)
 
 
 def test_row_statistics_shapes_threads_and_layout(backend):

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import softmap
 from softmap import _backend
+from softmap.systems import _recipe
 from systems_cases import CASES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -112,6 +114,26 @@ def expected_of(name):
         patch.setattr(_backend, "cpu", lambda isa=None: plain)
         found = parts(RECIPES[name](*arguments, **options))
     return [(np.shape(x), np.asarray(x).dtype, x) for x in found]
+
+
+@each_recipe_of_arrays
+def test_many_problems_are_taken_in_blocks(monkeypatch, name):
+    """The bits are the same on any number of threads; BLAS alone looks at the number of rows."""
+    arguments, options = CASES[name]
+    want = parts(RECIPES[name](*arguments, **options))
+    monkeypatch.setattr(_recipe, "_BLOCK", 1)
+    for n_threads in (1, 3):
+        with softmap.threads(n_threads):
+            got = parts(RECIPES[name](*arguments, **options))
+        for result, expected in zip(got, want, strict=True):
+            rtol = 1e-14 if name.startswith("ebv.") else 0
+            np.testing.assert_allclose(result, expected, rtol, strict=True)
+
+
+def test_an_error_of_a_block_speaks_of_the_whole(monkeypatch):
+    monkeypatch.setattr(_recipe, "_BLOCK", 1)
+    with pytest.raises(ValueError, match=r"logits has shape \(3, 2, 10\)"):
+        FUNCTIONS["realqa.score"](np.zeros((3, 2, 10)))
 
 
 @each_recipe_of_arrays

@@ -40,10 +40,14 @@ PerRow<T> per_row(const char* name, py::handle given, Index n) {
 
 template <class T>
 void preference_of(py::handle a, py::handle b, LinkKind link, py::handle variance_a, py::handle variance_b,
-                   double first_advantage, const py::array& out, const Run& run) {
+                   double first_advantage, bool log, const py::array& out, const Run& run) {
   const Index n = out.size();
-  const backend::PreferenceIn<T> in{per_row<T>("a", a, n), per_row<T>("b", b, n), per_row<T>("variance_a", variance_a, n),
-                                    per_row<T>("variance_b", variance_b, n), static_cast<T>(first_advantage)};
+  const backend::PreferenceIn<T> in{per_row<T>("a", a, n),
+                                    per_row<T>("b", b, n),
+                                    per_row<T>("variance_a", variance_a, n),
+                                    per_row<T>("variance_b", variance_b, n),
+                                    static_cast<T>(first_advantage),
+                                    log};
   if (!in.a.data || !in.b.data || !in.variance_a.data != !in.variance_b.data) {
     throw py::type_error("preference: a and b must be arrays, variance_a and variance_b both arrays or both None");
   }
@@ -53,11 +57,11 @@ void preference_of(py::handle a, py::handle b, LinkKind link, py::handle varianc
 }
 
 void preference(py::handle a, py::handle b, const std::string& link, py::handle variance_a, py::handle variance_b,
-                double first_advantage, const py::array& out, py::handle n_threads) {
+                double first_advantage, bool log, const py::array& out, py::handle n_threads) {
   const auto kind = link_kind("preference", link);
   const Run run = run_for("preference", n_threads);
   const auto call = element_of(out) == Element::kFloat ? &preference_of<float> : &preference_of<double>;
-  call(a, b, kind, variance_a, variance_b, first_advantage, out, run);
+  call(a, b, kind, variance_a, variance_b, first_advantage, log, out, run);
 }
 
 // The extents of scores (..., n).
@@ -246,7 +250,7 @@ void outcome_terms(py::handle d, py::handle counts, const std::string& model, do
 
 void bind_pairwise(py::module_& m) {
   m.def("preference", &preference, py::arg("a"), py::arg("b"), py::arg("link"), py::arg("variance_a"), py::arg("variance_b"),
-        py::arg("first_advantage"), py::arg("out"), py::arg("n_threads"));
+        py::arg("first_advantage"), py::arg("log"), py::arg("out"), py::arg("n_threads"));
   m.def("preference_matrix", &preference_matrix, py::arg("scores"), py::arg("link"), py::arg("variance"),
         py::arg("first_advantage"), py::arg("out"), py::arg("n_threads"));
   m.def("log_likelihood", &log_likelihood, py::arg("scores"), py::arg("wins"), py::arg("losses"), py::arg("link"),

@@ -67,6 +67,9 @@ struct Pack {
   friend M operator<=(Pack a, Pack b) {
     return compare([](V x, V y) { return x <= y; }, a, b);
   }
+  friend M operator==(Pack a, Pack b) {
+    return compare([](V x, V y) { return x == y; }, a, b);
+  }
   friend M operator>(Pack a, Pack b) { return b < a; }
   friend Pack select(M m, Pack a, Pack b) {
     Pack r;
@@ -97,6 +100,9 @@ struct Pack {
   }
   friend Pack round_even(Pack a) {
     return map([](V x) { return round_even(x); }, a);
+  }
+  friend Pack exponent(Pack a) {
+    return map([](V x) { return exponent(x); }, a);
   }
   friend Pack scale2(Pack a, Pack b) {
     return map([](V x, V y) { return scale2(x, y); }, a, b);

@@ -33,14 +33,18 @@ template <class T, class Value>
   }
 }
 
-template <class Link, class T>
+template <class Link, bool log, class T>
 void preference_range(const PreferenceIn<T>& in, Index first, Index n, T* out) {
   const bool paired = in.first_advantage == T(0);
   map_row(n, out, [&](Index i, auto load) {
     using L = decltype(load(in.a.data));
     const auto at = [&](const PerRow<T>& p) { return p.stride ? load(p.data + first + i) : L(*p.data); };
     const L d = at(in.a) - at(in.b) + L(in.first_advantage);
-    return probability<Link>(in.variance_a.data ? standardised(d, at(in.variance_a), at(in.variance_b)) : d, paired);
+    const L x = in.variance_a.data ? standardised(d, at(in.variance_a), at(in.variance_b)) : d;
+    if constexpr (log)
+      return Link::log_probability(x);
+    else
+      return probability<Link>(x, paired);
   });
 }
 
@@ -189,8 +193,10 @@ void pair_terms_range(const PairTerms& p, Index first, Index last) {
 template <class T>
 void preference(LinkKind link, const PreferenceIn<T>& in, Span<T> out, const Exec& exec) {
   with_link(link, [&](auto f) {
+    using Link = decltype(f);
+    const auto range = in.log ? &preference_range<Link, true, T> : &preference_range<Link, false, T>;
     parallel_for(exec, out.size, kChunk, out.size,
-                 [&](Index first, Index last, int) { preference_range<decltype(f)>(in, first, last - first, out.data + first); });
+                 [&](Index first, Index last, int) { range(in, first, last - first, out.data + first); });
   });
 }
 

@@ -1,5 +1,6 @@
 // Statistics of the softmax of a row, and sums of parts of a row that are merged later.
 #include "cpu/row_terms.h"
+#include "cpu/statistics_short.h"
 #include "softmax.h"
 
 namespace softmap::cpu {
@@ -50,6 +51,34 @@ void statistics_row(const Row<S>& row, T temperature, const T* weights, Index ta
   });
 }
 
+// Rows of up to kMostTransposed numbers, as many at a time as a register has lanes.
+template <class S, class T = Compute<S>>
+void short_statistics(const Rows<const S>& x, PerRow<T> temperature, PerRow<std::int64_t> target, const T* weights,
+                      const StatisticsOut<T>& out, const Exec& exec) {
+  using L = Lanes<T>;
+  const Index n = x.along.size(), n_rows = x.across.size(), chunk = (rows_per_chunk(n) + L::size - 1) / L::size * L::size;
+  parallel_for(exec, n_rows, chunk, n_rows * n, [&](Index begin, Index end, int) {
+    for (Index i = begin; i < end; i += L::size) {
+      const int count = end - i < L::size ? static_cast<int>(end - i) : L::size;
+      T t[L::size], wanted[L::size], special[L::size];
+      for (int r = 0; r < L::size; ++r) {
+        t[r] = r < count ? temperature[i + r] : T(1);
+        if (!(t[r] > T(0) && t[r] < kInf<T>)) t[r] = kNaN<T>;
+        const Index k = r < count && target.data ? target[i + r] : Index(-1);
+        wanted[r] = k >= 0 && k < n ? static_cast<T>(k) : kNaN<T>;
+      }
+      statistics_of_columns(Columns<S>(x, i, count), L::load(t), target.data ? wanted : nullptr, weights, out, i, count)
+          .store(special);
+      for (int r = 0; r < count; ++r) {
+        if (special[r] == T(0)) continue;
+        S buffer[kMostTransposed];
+        const Row<S> row{gather(x, i + r, n, buffer), n, nullptr};
+        statistics_row(row, temperature[i + r], weights, target.data ? target[i + r] : Index(-1), i + r, out);
+      }
+    }
+  });
+}
+
 // Sum of exp(x) in double, whatever the storage.
 template <class S>
 Total<double> sum_in_double(const S* x, Index n) {
@@ -95,6 +124,8 @@ void partial_row(const Row<S>& row, double& m, double& e) {
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<Compute<S>> temperature, PerRow<std::int64_t> target,
                     const Compute<S>* weights, StatisticsOut<Compute<S>> out, const Exec& exec) {
+  if (x.along.size() > 0 && x.along.size() <= kMostTransposed)
+    return short_statistics(x, temperature, target, weights, out, exec);
   const Scratch<S> buffer(row_slots(x, x.along.size(), exec), x.along.contiguous() ? 0 : x.along.size());
   each_row(x, x.along.size(), exec, buffer, [&](const Row<S>& row, Index i, int) {
     statistics_row(row, temperature[i], weights, target.data ? target[i] : Index(-1), i, out);

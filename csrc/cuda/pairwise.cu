@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kBlock) preference_kernel(PreferenceIn<T> in, 
   for_each(out.size, [&](Index k) {
     const T d = in.a[k] - in.b[k] + in.first_advantage;
     const T x = in.variance_a.data ? core::standardised(d, in.variance_a[k], in.variance_b[k]) : d;
-    out.data[k] = core::probability<Link>(x, in.first_advantage == T(0));
+    out.data[k] = in.log ? Link::log_probability(x) : core::probability<Link>(x, in.first_advantage == T(0));
   });
 }
 

@@ -44,8 +44,9 @@ def preference(
     variance_a: ArrayLike | None = None,
     variance_b: ArrayLike | None = None,
     first_advantage: float = 0.0,
+    log: bool = False,
 ) -> Any:
-    """Probability that a beats b, elementwise.
+    """Probability that a beats b, or its logarithm, elementwise.
 
     Parameters
     ----------
@@ -61,6 +62,9 @@ def preference(
         that is not given is 1/2. A value that is negative or NaN gives NaN.
     first_advantage : float
         Added to the difference: what it is worth to be a.
+    log : bool
+        Return the logarithm of the probability, exact also where the probability itself would be
+        0 or 1: with the logit link and b = 0 this is log sigmoid(a), and -softplus(-a).
 
     Returns
     -------
@@ -101,6 +105,8 @@ def preference(
     array([0.5 , 0.75, 0.9 ])
     >>> softmap.preference([-40.0, 0.0, 1.0], 0.0, link="probit").round(6)
     array([0.      , 0.5     , 0.841345])
+    >>> softmap.preference([-800.0, 800.0], 0.0, log=True)
+    array([-800.,   -0.])
     """
     name = "preference"
     check_choice(name, "link", link, LINKS)
@@ -112,7 +118,9 @@ def preference(
         given["variance_b"] = 0.5 if variance_b is None else variance_b
     library, like = common_library_of_peers(name, **given)
     if library is DASK:
-        function = functools.partial(preference, link=link, first_advantage=first_advantage)
+        function = functools.partial(
+            preference, link=link, first_advantage=first_advantage, log=log
+        )
         return lazily(name, function, given, {})
     arrays = {key: as_float_array(name, key, value) for key, value in given.items()}
     dtype = _dtype(arrays, given)
@@ -126,7 +134,7 @@ def preference(
     x, y, *variances = on_one_device(*ready)
     out = empty(shape, dtype, x)
     v, w = variances or (None, None)
-    backend_of(x).preference(x, y, link, v, w, advantage, out, None)
+    backend_of(x).preference(x, y, link, v, w, advantage, log, out, None)
     return library.from_numpy(out, like)
 
 

@@ -87,12 +87,15 @@ def _reference(definition, x):
     return definition(mp.mpf(x))
 
 
-# preference(d, 0) is the probability; the others are the columns of pair_terms for one win.
+# preference(d, 0) is the probability, and its logarithm with log=True; the others are the columns
+# of pair_terms for one win.
 CASES = {
     f"{case.name} {case.link}": case
     for case in [
         Case("preference", "logit", sigmoid, {"float32": 2, "float64": 2}),
         Case("preference", "probit", ndtr, {"float32": 2, "float64": 2}),
+        Case("log preference", "logit", log_sigmoid, {"float32": 2, "float64": 2}),
+        Case("log preference", "probit", log_ndtr, {"float32": 2.5, "float64": 2.5}),
         Case("value", "logit", log_sigmoid, {"float64": 2}),
         Case("value", "probit", log_ndtr, {"float64": 2.5}),
         Case("slope", "logit", lambda x: sigmoid(-x), {"float64": 3}),

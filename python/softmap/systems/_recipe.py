@@ -1,5 +1,6 @@
 """What the recipes share: arrays of any library come in, and go out as they came."""
 
+import concurrent.futures
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from softmap import _runtime
 from softmap._arrays import (
     DASK,
     Array,
@@ -30,7 +32,6 @@ __all__ = [
     "row_dot",
     "row_sum",
     "rows",
-    "softplus",
     "with_at",
 ]
 
@@ -95,13 +96,64 @@ def recipe(
                 bound.arguments[key] = readers[key](name, key, value)
                 host_only(name, "it", key, bound.arguments[key])
             with np.errstate(all="ignore"):
-                found = function(*bound.args, **bound.kwargs)
+                found = _by_blocks(function, bound, {k: axes[k] for k in given}, core is not None)
             returned = (library.from_numpy(part, like) for part in arrays_in(found))
             return with_arrays(found, returned)  # type: ignore[no-any-return]
 
         return call
 
     return decorate
+
+
+# Numbers of the largest argument in a block: what a recipe makes on its way stays in a near cache.
+_BLOCK = 1 << 18
+
+
+def _by_blocks(
+    function: Callable[..., R], bound: inspect.BoundArguments, core: dict[str, int], apart: bool
+) -> R:
+    """The function of many problems, a block of them at a time, on as many threads as are set.
+
+    They run along the first axis of the arguments that have the most axes besides their own of one
+    problem, `core`.
+    """
+    arrays = {k: bound.arguments[k] for k in core}
+    n_axes = max((a.ndim - core[k] for k, a in arrays.items()), default=0)
+    size = max((a.size for a in arrays.values()), default=0)
+    if not apart or n_axes <= 0 or size <= _BLOCK:
+        return function(*bound.args, **bound.kwargs)
+    along = [k for k, a in arrays.items() if a.ndim - core[k] == n_axes and a.shape[0] != 1]
+    n = arrays[along[0]].shape[0] if along else 0
+    step = max(1, _BLOCK * n // size)
+    if step >= n or any(arrays[k].shape[0] != n for k in along):
+        return function(*bound.args, **bound.kwargs)
+
+    def block(first: int) -> R:
+        part = inspect.BoundArguments(bound.signature, bound.arguments.copy())
+        for k in along:
+            part.arguments[k] = arrays[k][first : first + step]
+        with np.errstate(all="ignore"):
+            return function(*part.args, **part.kwargs)
+
+    def put(first: int, found: R) -> None:
+        for whole, part in zip(made, arrays_in(found), strict=True):
+            whole[first : first + step] = part
+
+    try:
+        head = block(0)
+        made = [np.empty((n, *a.shape[1:]), a.dtype) for a in arrays_in(head)]
+        put(0, head)
+        rest, n_threads = range(step, n, step), _runtime.num_threads()
+        if n_threads == 1:
+            for first in rest:
+                put(first, block(first))
+        else:
+            with concurrent.futures.ThreadPoolExecutor(n_threads) as pool:
+                list(pool.map(lambda first: put(first, block(first)), rest))
+    except (TypeError, ValueError):
+        return function(*bound.args, **bound.kwargs)  # its error speaks of the whole
+    result: R = with_arrays(head, iter(made))
+    return result
 
 
 def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:
@@ -144,8 +196,3 @@ def with_at(x: Array, column: Array, value: float) -> Array:
         return copy
     np.put_along_axis(copy, np.clip(column, 0, x.shape[-1] - 1)[..., None], value, axis=-1)
     return copy
-
-
-def softplus(x: Array) -> Any:
-    """log(1 + exp(x)), as logaddexp(0, x), which is not vectorised."""
-    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))

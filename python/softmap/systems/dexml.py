@@ -14,7 +14,6 @@ from softmap.systems._recipe import (
     integers,
     recipe,
     row_sum,
-    softplus,
 )
 
 __all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
@@ -80,10 +79,8 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     s, right = broadcast("dexml.decoupled_softmax", scores=scores, positives=positives != 0)
     s = s / np.asarray(temperature, dtype=s.dtype)
     negatives = logsumexp(np.where(right, -np.inf, s), -1, keepdims=True)
-    log_p = np.zeros_like(s)
-    log_p[right] = -softplus((negatives - s)[right])
-    total = row_sum(log_p)
-    log_p[~right] = np.nan
+    log_p = np.where(right, preference(s, negatives, log=True), np.nan)
+    total = row_sum(np.where(right, log_p, 0))
     return Decoupled(log_p, -total / row_sum(right.astype(s.dtype)))
 
 

@@ -12,7 +12,6 @@ from softmap.systems._recipe import (
     integers,
     recipe,
     row_dot,
-    softplus,
 )
 
 __all__ = ["coral", "corn", "cross_entropy"]
@@ -148,6 +147,8 @@ def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     """
     n_logits = logits.shape[-1]
     z, level = broadcast("ordinal.cross_entropy", logits=logits, target=target[..., None])
-    z = np.where(level > np.arange(n_logits), -z, z)
-    loss = row_dot(softplus(z), np.broadcast_to(np.asarray(importance, z.dtype), n_logits))
-    return np.where((level[..., 0] >= 0) & (level[..., 0] <= n_logits), loss, np.nan)
+    level = level[..., 0]
+    signs = np.where(np.arange(n_logits + 1)[:, None] > np.arange(n_logits), 1, -1).astype(z.dtype)
+    log_p = preference(z * np.take(signs, level, axis=0, mode="clip"), 0.0, log=True)
+    loss = -row_dot(log_p, np.broadcast_to(np.asarray(importance, z.dtype), n_logits))
+    return np.where((level >= 0) & (level <= n_logits), loss, np.nan)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import at, raise_shape, recipe, row_dot, rows
+from softmap.systems._recipe import raise_shape, recipe, row_dot, rows
 
 __all__ = ["DigitScores", "score"]
 
@@ -84,7 +84,9 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     digits = level_scores(logits, tokens, np.arange(10.0))
     p = digits.probabilities
     places = places.astype(p.dtype)
-    top = p.argmax(axis=-1)
-    rest = digits.score - top.astype(p.dtype) * at(p, top)
+    columns = np.ascontiguousarray(np.moveaxis(p, -1, 0))  # NumPy is slow along short axes
+    top = columns.max(axis=0)
+    digit = np.where(columns == top, np.arange(10, dtype=p.dtype)[(...,) + (None,) * top.ndim], 10)
+    rest = digits.score - digit.min(axis=0) * top
     value, residual = (row_dot(part, places) for part in (digits.score, rest))
     return DigitScores(value, row_dot(digits.variance, places**2), residual, digits.score)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from softmap.pairwise import preference
 from softmap.systems._recipe import (
     at,
     broadcast,
@@ -12,7 +13,6 @@ from softmap.systems._recipe import (
     recipe,
     row_dot,
     row_sum,
-    softplus,
 )
 
 __all__ = ["loss"]
@@ -61,4 +61,4 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     n = np.asarray(o.shape[-1], dtype=o.dtype)
     centred = o - np.asarray(row_sum(o))[..., None] / n
     z = at(centred, column[..., 0]) / np.sqrt(row_dot(centred, centred) / n)
-    return softplus(a * (b - z)) / np.asarray(a, dtype=z.dtype)
+    return -preference(a * (z - b), 0.0, log=True) / np.asarray(a, dtype=z.dtype)
