@@ -72,6 +72,10 @@ void connected(const Edges& edges, std::int64_t* label);
 // label[i] numbers the strongly connected component of i, from 0; an edge between two goes from the higher to the lower.
 void strong_components(const Edges& edges, std::int64_t* label);
 
+// Looks for whole numbers v with v[from] - v[to] >= least on every edge; returns whether there are any. Otherwise calls
+// take(context, edge) for the edges of a cycle whose `least` add up to more than 0. Throws std::bad_alloc.
+bool movement(const Edges& edges, const std::int64_t* least, std::int64_t* v, void (*take)(void*, Index), void* context);
+
 // One walk over the pairs: those that won from each other are of one component at once, so that hardly anything is left for the
 // search of the others. Throws std::bad_alloc.
 template <class T>

@@ -38,6 +38,28 @@ py::array strong_components(Index n, const Integers& from, const Integers& to) {
   return label;
 }
 
+py::array array_of(const std::vector<std::int64_t>& values) {
+  py::array out = new_array<std::int64_t>(Run{1}, {static_cast<Index>(values.size())});
+  std::copy(values.begin(), values.end(), static_cast<std::int64_t*>(out.mutable_data()));
+  return out;
+}
+
+// Whether there is a movement, and it, or the edges of the cycle that forbids it.
+py::tuple movement(Index n, const Integers& from, const Integers& to, const Integers& least) {
+  const auto edges = edges_of(n, from, to);
+  if (least.size() != edges.n_edges) throw py::value_error("movement: these arrays do not belong together");
+  py::array v = new_array<std::int64_t>(Run{1}, {n});
+  std::vector<std::int64_t> cycle;
+  const auto take = [](void* context, Index edge) { static_cast<std::vector<std::int64_t>*>(context)->push_back(edge); };
+  auto* const to_v = static_cast<std::int64_t*>(v.mutable_data());
+  bool found;
+  {
+    const ReleaseIf release(edges.n_edges >= kReleaseElements);
+    found = backend::movement(edges, least.data(), to_v, take, &cycle);
+  }
+  return py::make_tuple(found, found ? v : array_of(cycle));
+}
+
 template <class T>
 py::tuple survey_of(Index n, const Integers& left, const Integers& right, const py::tuple& amounts, bool ties_count) {
   using Amounts = py::array_t<T, py::array::c_style>;
@@ -64,12 +86,7 @@ py::tuple survey_of(Index n, const Integers& left, const Integers& right, const 
     const ReleaseIf release(left.size() >= kReleaseElements);
     backend::survey(pairs, ties_count, Survey<T>{to[0], to[1], to[2], label[0], label[1]}, take, edges);
   }
-  py::array ends[2];
-  for (int k = 0; k < 2; ++k) {
-    ends[k] = new_array<std::int64_t>(Run{1}, {static_cast<Index>(edges[k].size())});
-    std::copy(edges[k].begin(), edges[k].end(), static_cast<std::int64_t*>(ends[k].mutable_data()));
-  }
-  return py::make_tuple(sums[0], sums[1], sums[2], labels[0], labels[1], ends[0], ends[1]);
+  return py::make_tuple(sums[0], sums[1], sums[2], labels[0], labels[1], array_of(edges[0]), array_of(edges[1]));
 }
 
 // wins, losses and ties of each item, labels of the connected and the strongly connected components, and winner and loser of
@@ -165,6 +182,7 @@ py::tuple newton_pairs(const py::tuple& pairs, double tie_share, const std::stri
 void bind_graph(py::module_& m) {
   m.def("connected", &connected, py::arg("n"), py::arg("from"), py::arg("to"));
   m.def("strong_components", &strong_components, py::arg("n"), py::arg("from"), py::arg("to"));
+  m.def("movement", &movement, py::arg("n"), py::arg("from"), py::arg("to"), py::arg("least"));
   m.def("survey", &survey, py::arg("n"), py::arg("left"), py::arg("right"), py::arg("amounts"), py::arg("ties_count"));
   m.def("make_system", &make_system, py::arg("n"), py::arg("from"), py::arg("to"));
   m.def("solve_system", &solve_system, py::arg("system"), py::arg("weights"), py::arg("diagonal"), py::arg("g"), py::arg("rtol"),

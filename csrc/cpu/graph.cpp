@@ -82,6 +82,80 @@ void strong_components(const Edges& edges, std::int64_t* label) {
   }
 }
 
+namespace {
+
+// An edge on a cycle of the last predecessors, or -1. edge: by which each node got its number, or -1.
+Index on_cycle(const Edges& edges, const Buffer<Index>& edge) {
+  Buffer<Node> seen(edges.n_nodes, -1);  // in the walk from which node
+  for (Index start = 0; start < edges.n_nodes; ++start) {
+    Index i = start;
+    while (seen[i] < 0 && edge[i] >= 0) {
+      seen[i] = static_cast<Node>(start);
+      i = edges.from[edge[i]];
+    }
+    if (seen[i] == start && edge[i] >= 0) return edge[i];
+    seen[i] = static_cast<Node>(start);
+  }
+  return -1;
+}
+
+}  // namespace
+
+// Shortest paths by a queue, from those of a tree: on a chain they are right at once. A cycle among the last predecessors is one
+// that adds up to more than 0 (Tarjan, Data structures and network algorithms, 1983, chapter 7); it is looked for every n
+// changes.
+bool movement(const Edges& edges, const std::int64_t* least, std::int64_t* v, void (*take)(void*, Index), void* context) {
+  const Index n = edges.n_nodes;
+  const auto out = neighbours_of(n, edges.n_edges, edges.from, edges.to, false);
+  Buffer<Index> edge(n, -1);
+  Buffer<Node> queue(n);  // a ring
+  Buffer<std::uint8_t> waiting(n, 0);
+  Index first = 0, count = 0;
+  const auto enter = [&](Index i) {
+    waiting[i] = 1;
+    queue[(first + count++) % n] = static_cast<Node>(i);
+  };
+  for (Index root = 0, next = 0; root < n; ++root) {
+    if (waiting[root]) continue;
+    v[root] = 0;
+    for (enter(root); next < count; ++next) {
+      const Index i = queue[next];
+      for (Index k = out.starts[i]; k < out.starts[i + 1]; ++k) {
+        const Index j = out.at[k];
+        if (waiting[j]) continue;
+        edge[j] = out.edge[k];
+        v[j] = v[i] - least[edge[j]];
+        enter(j);
+      }
+    }
+  }
+  for (Index changes = 0; count > 0;) {
+    const Index i = queue[first];
+    first = (first + 1) % n;
+    --count;
+    waiting[i] = 0;
+    for (Index k = out.starts[i]; k < out.starts[i + 1]; ++k) {
+      const Index j = out.at[k], e = out.edge[k];
+      if (v[i] - least[e] >= v[j]) continue;
+      v[j] = v[i] - least[e];
+      edge[j] = e;
+      ++changes;
+      if (!waiting[j]) enter(j);
+    }
+    if (changes < n && count > 0) continue;
+    changes = 0;
+    const Index start = on_cycle(edges, edge);
+    if (start < 0) continue;
+    Index e = start;
+    do {
+      take(context, e);
+      e = edge[edges.from[e]];
+    } while (e != start);
+    return false;
+  }
+  return true;
+}
+
 template <class T>
 void survey(const Pairs<T>& pairs, bool ties_count, const Survey<T>& out, TakeEdge take, void* context) {
   struct Tally {

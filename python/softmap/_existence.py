@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 
+from softmap._backend import cpu
 from softmap._columns import Ints
 from softmap._survey import Survey
 from softmap.comparisons import Comparisons
@@ -144,37 +145,7 @@ def _moving(code: str, text: str, c: Comparisons, move: Ints) -> Finding:
 def movement(n: int, upper: Ints, lower: Ints, least: Ints) -> tuple[Ints | None, Ints]:
     """Return whole numbers v (n,) with v[upper] - v[lower] >= least on every edge, and no edges; or
     None, and the edges of a cycle whose `least` add up to more than 0: then there are no such v.
-
-    Bellman-Ford, all edges of a round at once; a cycle among the last predecessors is one that adds
-    up to more than 0, so it is looked for every round.
     """
+    found, answer = cpu().movement(n, upper, lower, least)
     none = np.zeros(0, dtype=np.int64)
-    if upper.size == 0:
-        return np.zeros(n, dtype=np.int64), none
-    order = np.argsort(lower, kind="stable")
-    upper, least = upper[order], least[order]
-    heads, starts, sizes = np.unique(lower[order], return_index=True, return_counts=True)
-    bound = np.zeros(n, dtype=np.int64)
-    edge = np.zeros(n + 1, dtype=np.int64)  # by which each node got its bound
-    parent = np.full(n + 1, n)  # n: no predecessor
-    doublings = int(n).bit_length()
-    while True:
-        offer = bound[upper] - least
-        best = np.minimum.reduceat(offer, starts)
-        better = best < bound[heads]
-        if not better.any():
-            return bound, none
-        hits = np.flatnonzero(offer == np.repeat(best, sizes))
-        chosen = hits[np.searchsorted(hits, starts)]
-        bound[heads[better]] = best[better]
-        edge[heads[better]] = chosen[better]
-        parent[heads[better]] = upper[chosen[better]]
-        ancestor = parent
-        for _ in range(doublings):
-            ancestor = ancestor[ancestor]
-        on_cycle = ancestor[ancestor != n]
-        if on_cycle.size:
-            nodes = [int(on_cycle[0])]
-            while (following := int(parent[nodes[-1]])) != nodes[0]:
-                nodes.append(following)
-            return None, order[edge[nodes]]
+    return (answer, none) if found else (None, answer)

@@ -121,9 +121,9 @@ class Problem:
         return self.n + (self.advantage is None) + (self.tie is None)
 
     def start(self) -> Floats:
-        """Return the first point: every item at the mean of its group's anchors, or at zero, or in a
-        well-connected graph where its record against equals would put it; no advantage; what would
-        explain the share of ties between equals, roughly.
+        """Return the first point: every item at the mean of its group's anchors, or at zero, or in
+        a well-connected graph where its record against equals would put it; no advantage; what
+        would explain the share of ties between equals, roughly.
         """
         if self.well_connected and self.free.all():
             drawn = 0.5 + self.tie_share * self.seen.ties
