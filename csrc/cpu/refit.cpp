@@ -56,22 +56,26 @@ class Block {
 
   // Lanes beyond `count` repeat the first one.
   void read(const T* counts, Index first, int count) {
-    const auto column = [&](const T* from, Index c, double* to) {
-      const T* const p = from + c * in_.n_sets + first;
-      for (int k = 0; k < W; ++k) to[k] = static_cast<double>(p[k < count ? k : 0]);
-    };
     const Index m = in_.n_cells;
-    for (Index c = 0; c < m; ++c) {
-      double tie[W];
-      column(counts, c, wins_ + c * W);
-      column(counts + m * in_.n_sets, c, losses_ + c * W);
-      column(counts + 2 * m * in_.n_sets, c, tie);
-      for (int k = 0; k < W; ++k) {
-        ties_[c * W + k] = tie[k];
-        if (in_.with_ties) continue;
-        wins_[c * W + k] += in_.tie_share * tie[k];
-        losses_[c * W + k] += in_.tie_share * tie[k];
+    const auto column = [&](int kind, Index c, double* to) {
+      constexpr Index kAhead = 16;  // cells, which are far from each other
+      const T* const p = counts + (kind * m + c) * in_.n_sets + first;
+      if (c + kAhead < m) __builtin_prefetch(p + kAhead * in_.n_sets);
+      if (count == W) {
+        for (int k = 0; k < W; ++k) to[k] = static_cast<double>(p[k]);
+      } else {
+        for (int k = 0; k < W; ++k) to[k] = static_cast<double>(p[k < count ? k : 0]);
       }
+    };
+    for (Index c = 0; c < m; ++c) {
+      double *const w = wins_ + c * W, *const l = losses_ + c * W, *const t = ties_ + c * W;
+      column(0, c, w);
+      column(1, c, l);
+      column(2, c, t);
+      if (in_.with_ties) continue;
+      const L share = L(in_.tie_share) * L::load(t);
+      (L::load(w) + share).store(w);
+      (L::load(l) + share).store(l);
     }
   }
 

@@ -11,6 +11,8 @@ using L = Lanes<double>;
 
 constexpr int kSets = 16;          // data sets that are drawn at once
 constexpr Index kCategories = 64;  // a chunk
+constexpr double kFewer = 1.5;     // standard deviations: adding rows is faster than taking them out
+constexpr int kSteps = 4;          // of that search between two looks at whether it is done
 constexpr int kFew = 48;           // entries of a table that is searched from its start
 
 // Vectors of the compiler: of a loop over so few integers it makes no vector instructions.
@@ -74,13 +76,14 @@ class Poisson {
     const double scale = 1. / sum;
     for (Index k = 0; k < table_.size(); ++k) table_[k] *= scale;
     table_.last() = 2.;  // the rest is less likely than 2^-52
+    while (table_.size() % kSteps != 0) table_.push(2.);
     if (table_.size() > kFew) make_guide();
   }
   // One number for each of kSets uniform ones.
   void invert(const double* u, std::int32_t* to) const {
     double at[kSets];
     if (table_.size() <= kFew) {
-      for (int k = 0; k < kSets; k += L::size) search(L::load(u + k)).store(at + k);
+      search(u, at);
     } else {
       for (int k = 0; k < kSets; ++k) {
         Index i = guide_[static_cast<Index>(u[k] * guide_size_)];
@@ -98,13 +101,23 @@ class Poisson {
   }
 
  private:
-  L search(L u) const {
-    L at(0.);
-    for (Index k = 0;; ++k) {
-      const auto beyond = L(table_[k]) <= u;
-      if (!any(beyond)) return at;
-      at = select(beyond, at + L(1.), at);
+  // How many entries are not above u.
+  void search(const double* u, double* at) const {
+    constexpr int n = kSets / L::size;
+    L x[n], found[n];
+    for (int k = 0; k < n; ++k) {
+      x[k] = L::load(u + k * L::size);
+      found[k] = L(0.);
     }
+    for (Index entry = 0, more = 1; more; entry += kSteps) {
+      for (Index j = entry; j < entry + kSteps; ++j) {
+        const L bound(table_[j]);
+        for (int k = 0; k < n; ++k) found[k] = select(bound <= x[k], found[k] + L(1.), found[k]);
+      }
+      more = 0;
+      for (int k = 0; k < n; ++k) more |= any(L(table_[entry + kSteps - 1]) <= x[k]);
+    }
+    for (int k = 0; k < n; ++k) found[k].store(at + k * L::size);
   }
   // guide[g] is the first entry above g / size.
   void make_guide() {
@@ -175,19 +188,51 @@ void draw_rows(const Draws& in, const Alias& alias, Index set, Index n_rows, std
   }
 }
 
+// Takes n_rows rows out of column `set` of the counts, every row as likely as any other: what is left is a smaller draw.
+void drop_rows(const Draws& in, Index set, Index n_rows, std::int32_t* column, std::int64_t* ends) {
+  std::int64_t all = 0;
+  for (Index c = 0; c < in.n_categories; ++c) ends[c] = all += column[c * in.n_sets];
+  for (Index k = 0; n_rows > 0; k += kSets) {
+    const Random random(in.key, static_cast<std::uint64_t>(k / 2), static_cast<std::uint64_t>(set), 2);
+    std::uint64_t bits[kSets];
+    __builtin_memcpy(bits, random.bits, sizeof bits);
+    for (int j = 0; j < kSets && n_rows > 0; ++j) {
+      const auto row = static_cast<std::int64_t>(static_cast<unsigned __int128>(bits[j]) * static_cast<std::uint64_t>(all) >> 64);
+      Index low = 0, high = in.n_categories;  // the first category whose rows end behind it
+      while (low < high) {
+        const Index middle = low + (high - low) / 2;
+        if (ends[middle] <= row) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      std::int32_t& left = column[low * in.n_sets];
+      if (row - (low > 0 ? ends[low - 1] : 0) >= left) continue;  // was taken out before
+      --left;
+      --n_rows;
+    }
+  }
+}
+
 }  // namespace
 
-// Numbers of Poisson for a few rows less than `total`, then the rest one by one: given their sum, numbers of Poisson are
-// multinomial, and a multinomial draw stays one when further rows are drawn. Where the sum is too large, once in 30,000, all
-// rows are drawn one by one.
+// Numbers of Poisson for somewhat fewer rows than `total`, then rows one by one to make up the difference: given their sum,
+// numbers of Poisson are multinomial, and a multinomial draw stays one when further rows are drawn, or any rows taken out.
 void draw_counts(const Draws& in, std::int32_t* out, const Exec& exec) {
   const Index n = in.n_sets, start = in.first / kSets * kSets, end = in.first + n;
   const auto total = static_cast<double>(in.total);
   double sum = 0.;
   for (Index c = 0; c < in.n_categories; ++c) sum += in.counts[c];
-  const double scale = in.total < 256 ? 0. : (total - 4. * __builtin_sqrt(total)) / sum;
+  const double scale = in.total < 256 ? 0. : (total - kFewer * __builtin_sqrt(total)) / sum;
   const Alias alias(in.counts, in.n_categories);
-  parallel_for(exec, in.n_categories, kCategories, in.n_categories * n, [&](Index first, Index last, int) {
+  const Index work = in.n_categories * n;
+  const int n_slots = slots_for(exec, in.n_categories, kCategories, work);
+  const Scratch<std::int64_t> sums(n_slots, n);  // of each data set, by who drew them
+  for (int slot = 0; slot < n_slots; ++slot) {
+    for (Index k = 0; k < n; ++k) sums[slot][k] = 0;
+  }
+  parallel_for(exec, in.n_categories, kCategories, work, [&](Index first, Index last, int slot) {
     Poisson poisson;
     std::int32_t drawn[kSets];
     double u[kSets];
@@ -203,29 +248,26 @@ void draw_counts(const Draws& in, std::int32_t* out, const Exec& exec) {
         const auto pair = static_cast<std::uint64_t>(set / 2), category = static_cast<std::uint64_t>(c);
         Random(in.key, pair, category, category >> 32 << 32).uniform(u);
         poisson.invert(u, drawn);
-        for (int k = 0; k < kSets; ++k) {
-          const Index at = set + k - in.first;
-          if (at >= 0 && at < n) row[at] = drawn[k];
+        const Index at = set - in.first;  // of the first
+        if (at >= 0 && at + kSets <= n) {
+          __builtin_memcpy(row + at, drawn, sizeof drawn);
+        } else {
+          for (int k = at < 0 ? static_cast<int>(-at) : 0; k < kSets && at + k < n; ++k) row[at + k] = drawn[k];
         }
       }
+      for (Index k = 0; k < n; ++k) sums[slot][k] += row[k];
     }
   });
   const Index n_blocks = (end - start) / kSets + ((end - start) % kSets != 0);
-  parallel_for(exec, n_blocks, 1, in.n_categories * n, [&](Index first, Index last, int) {
+  const Scratch<std::int64_t> ends(slots_for(exec, n_blocks, 1, work), in.n_categories);
+  parallel_for(exec, n_blocks, 1, work, [&](Index first, Index last, int slot) {
     for (Index block = first; block < last; ++block) {
       const Index from = start + block * kSets < in.first ? Index(0) : start + block * kSets - in.first;
       const Index to = start + (block + 1) * kSets < end ? start + (block + 1) * kSets - in.first : n;
-      Index missing[kSets];
-      for (int k = 0; k < kSets; ++k) missing[k] = in.total;
-      for (Index c = 0; c < in.n_categories; ++c) {
-        for (Index k = from; k < to; ++k) missing[k - from] -= out[c * n + k];
-      }
       for (Index k = from; k < to; ++k) {
-        Index rows = missing[k - from];
-        if (rows < 0) {
-          for (Index c = 0; c < in.n_categories; ++c) out[c * n + k] = 0;
-          rows = in.total;
-        }
+        Index rows = in.total;
+        for (int by = 0; by < n_slots; ++by) rows -= sums[by][k];
+        if (rows < 0) drop_rows(in, in.first + k, -rows, out + k, ends[slot]);
         draw_rows(in, alias, in.first + k, rows, out + k);
       }
     }

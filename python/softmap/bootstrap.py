@@ -135,11 +135,12 @@ def _refit(problem: Problem, options: tuple[Any, ...] | None, counts: NDArray[An
     if options is None:
         return np.full((n_sets, problem.n), np.nan)
     theta, done = cpu().refit(*options, counts, None)
-    wins, losses, drawn = (x.any(axis=0) for x in counts)
-    if problem.advantage is None:  # a tie is a win of both
-        done &= (wins | drawn) & (losses | drawn)
-    if problem.at_tie is not None:
-        done &= drawn & (wins | losses)
+    if problem.advantage is None or problem.at_tie is not None:
+        wins, losses, drawn = (x.any(axis=0) for x in counts)
+        if problem.advantage is None:  # a tie is a win of both
+            done &= (wins | drawn) & (losses | drawn)
+        if problem.at_tie is not None:
+            done &= drawn & (wins | losses)
     if problem.precision == 0.0:
         done &= [_determined(problem, counts[:, :, k]) for k in range(n_sets)]
     points: Floats = problem.centred(theta.T).T[:, : problem.n]
