@@ -17,13 +17,13 @@ struct PairColumn {
 };
 
 // left, right: items 0 .. n_items - 1, integers. outcome: 1 where left won, 0 where right won, 0.5 for a tie; its places are
-// twice that.
+// twice that. group: 0 .. n_groups - 1, not read where that is 1.
 struct PairRows {
-  PairColumn left, right, outcome;
-  Index n_rows, n_items;
+  PairColumn left, right, outcome, group;
+  Index n_rows, n_items, n_groups;
 };
 
-// One entry per ordered pair that occurs, sorted by left, then right.
+// One entry per group and ordered pair that occurs, sorted by group, left, right; left is group * n_items + item.
 struct Cells {
   std::int64_t *left, *right, *wins, *losses, *ties;
 };

@@ -222,13 +222,44 @@ def test_many_items_are_a_fit():
     assert Fit.from_json(found.to_json()).covariance is None
     elo = found.rescale("elo")
     np.testing.assert_allclose(elo.standard_errors, found.standard_errors * 400 / math.log(10))
-    for call in (lambda: found.compare(0, 1), lambda: found.rescale("elo", anchor=3)):
-        with pytest.raises(ValueError, match="no covariance is kept of 2100 items, at most 2000"):
-            call()
-    clusters = np.arange(c.left.size) % 50
-    many = Comparisons.from_pairs(c.left, c.right, items=n, clusters=clusters)
-    with pytest.raises(ValueError, match="comparisons has 2100 items, it must be at most 2000"):
-        fit(many, errors="cluster")
+    v = found.full_covariance()  # on request
+    assert v is found.full_covariance()
+    ratio = rest / np.sqrt(np.diag(v))[1:]
+    assert np.sqrt(np.nanmean((ratio - 1.0) ** 2)) < 1.5 * found.error_uncertainty
+    apart = math.sqrt(v[3, 3] + v[4, 4] - 2.0 * v[3, 4])
+    assert found.compare(3, 4).standard_error == pytest.approx(apart)
+    assert found.rescale("elo", anchor=3).standard_errors[3] == 0.0
+    for other in (elo, Fit.from_json(found.to_json()), fit(c, errors="none", on_trouble="ignore")):
+        with pytest.raises(ValueError, match="compare: this fit has no covariance"):
+            other.compare(0, 1)
+
+
+def test_no_covariance_of_too_many_items():
+    found = fit(outcomes_of("random", 5001, 8), errors="none", on_trouble="ignore")
+    with pytest.raises(ValueError, match="no covariance of 5001 items, at most 5000"):
+        found.full_covariance()
+
+
+@pytest.mark.parametrize("more", [{}, {"ties": "davidson", "first_advantage": "estimate"}])
+def test_cluster_errors_of_many_items(more):
+    """Probes of the sum over clusters against the matrix, and clusters of one row: the sandwich."""
+    n, rng = 2100, np.random.default_rng(5)
+    left = rng.integers(0, n, 30_000)
+    right = (left + rng.integers(1, n, left.size)) % n
+    outcome = rng.integers(0, 3, left.size) / 2.0
+    clusters = {"few": np.arange(left.size) % 300, "each": np.arange(left.size)}
+    for name, kind in clusters.items():
+        c = Comparisons.from_pairs(left, right, outcome, items=n, clusters=kind)
+        found = fit(c, prior_sd=2.0, on_trouble="ignore", **more)
+        assert found.errors == "cluster"
+        if name == "few":
+            exact = np.sqrt(np.diag(found.full_covariance()))
+        else:
+            alone = fit(c, prior_sd=2.0, errors="sandwich", on_trouble="ignore", **more)
+            exact = alone.standard_errors  # the same probes
+        ratio = found.standard_errors / exact
+        allowed = 1.5 * found.error_uncertainty if name == "few" else 1e-3
+        assert np.sqrt(np.nanmean((ratio - 1.0) ** 2)) < allowed
 
 
 def test_ranks_apart_count_intervals():

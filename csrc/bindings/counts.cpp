@@ -35,10 +35,24 @@ PairColumn column_of(const char* name, const py::tuple& column, Index n_rows) {
 }
 
 // left, right, wins, losses and ties of the cells, or None where a row is bad. The caller keeps the columns alive.
+// groups: None, or their column and number.
 py::object count_pairs(const py::tuple& left, const py::tuple& right, const py::tuple& outcome, Index n_rows, Index n_items,
-                       py::handle n_threads) {
-  const PairRows rows{column_of("left", left, n_rows), column_of("right", right, n_rows), column_of("outcome", outcome, n_rows),
-                      n_rows, n_items};
+                       py::handle n_threads, const py::object& groups) {
+  PairRows rows{column_of("left", left, n_rows),
+                column_of("right", right, n_rows),
+                column_of("outcome", outcome, n_rows),
+                PairColumn{},
+                n_rows,
+                n_items,
+                1};
+  if (!groups.is_none()) {
+    const auto given = py::cast<py::tuple>(groups);
+    rows.group = column_of("groups", py::cast<py::tuple>(given[0]), n_rows);
+    rows.n_groups = py::cast<Index>(given[1]);
+    if (rows.n_groups < 1 || rows.n_groups > kMostCountedItems / (n_items > 0 ? n_items : 1)) {
+      throw py::value_error("count_pairs: too many groups");
+    }
+  }
   const Run run = run_for("count_pairs", n_threads);
   std::vector<py::array> made;
   const auto make = [](void* context, Index n_cells) {
@@ -62,7 +76,7 @@ py::object count_pairs(const py::tuple& left, const py::tuple& right, const py::
 
 void bind_counts(py::module_& m) {
   m.def("count_pairs", &count_pairs, py::arg("left"), py::arg("right"), py::arg("outcome"), py::arg("n_rows"), py::arg("n_items"),
-        py::arg("n_threads"));
+        py::arg("n_threads"), py::arg("groups") = py::none());
 }
 
 }  // namespace softmap::bindings

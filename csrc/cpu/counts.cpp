@@ -68,9 +68,9 @@ void read_items(const PairColumn& column, Index first, int count, std::uint32_t*
 }
 
 struct Block {
-  std::uint32_t left[kBlock], right[kBlock], outcome[kBlock];
+  std::uint32_t left[kBlock], right[kBlock], outcome[kBlock], group[kBlock];
 
-  // Reads `count` rows; returns whether all are good.
+  // Reads `count` rows, left as in Cells; returns whether all are good.
   bool read(const PairRows& rows, Index first, int count) {
     read_items(rows.left, first, count, left);
     read_items(rows.right, first, count, right);
@@ -85,6 +85,13 @@ struct Block {
     for (int k = 0; k < count; ++k) {
       bad |= std::uint32_t(left[k] >= n) | std::uint32_t(right[k] >= n) | std::uint32_t(left[k] == right[k]) |
              std::uint32_t(outcome[k] >= kKinds);
+    }
+    if (rows.n_groups > 1) {
+      read_items(rows.group, first, count, group);
+      for (int k = 0; k < count; ++k) {
+        bad |= std::uint32_t(group[k] >= static_cast<std::uint32_t>(rows.n_groups));
+        left[k] += group[k] * n;
+      }
     }
     return bad == 0;
   }
@@ -107,7 +114,7 @@ constexpr int kFetched = 16;
 // Fetches rows whose turn is one block later, when the processor is busy with this one. Inline: calls of a function without
 // other effects may be left out.
 [[gnu::always_inline]] inline void fetch(const PairRows& rows, Index first) {
-  for (const PairColumn* column : {&rows.left, &rows.right, &rows.outcome}) {
+  for (const PairColumn* column : {&rows.left, &rows.right, &rows.outcome, &rows.group}) {
     if (column->step != 1) continue;
     const Index size = column->type == ColumnType::kInt8 ? 1 : column->type == ColumnType::kInt32 ? 4 : 8;
     const char* const at = static_cast<const char*>(column->data) + size * first;
@@ -137,7 +144,7 @@ Index find(const std::int64_t* rights, Index first, Index last, Index right) {
 // For each thread a table for each kind of outcome, of one byte a pair so that it fits the caches, and the list of its full
 // counters. Counts do not depend on who counted what.
 bool count_dense(const PairRows& rows, NewCells new_cells, void* context, const Exec& exec) {
-  const Index n = rows.n_items, n_pairs = n * n, most = kMostTableBytes / (kKinds * n_pairs);
+  const Index n = rows.n_items, n_left = n * rows.n_groups, n_pairs = n_left * n, most = kMostTableBytes / (kKinds * n_pairs);
   const Exec limited{exec.n_threads < most ? exec.n_threads : static_cast<int>(most)};
   const int n_slots = slots_for(limited, rows.n_rows, kChunk, rows.n_rows);
   const Scratch<std::uint8_t> tables(n_slots, kKinds * n_pairs);
@@ -176,9 +183,9 @@ bool count_dense(const PairRows& rows, NewCells new_cells, void* context, const 
   Index n_cells = 0;
   for (Index p = 0; p < n_pairs; ++p) n_cells += used[0][p];
   const Cells out = new_cells(context, n_cells);
-  Buffer<Index> starts(n + 1, n_cells);
+  Buffer<Index> starts(n_left + 1, n_cells);
   Index at = 0;
-  for (Index i = 0; i < n; ++i) {
+  for (Index i = 0; i < n_left; ++i) {
     starts[i] = at;
     for (Index j = 0; j < n && at < n_cells; ++j) {  // what is not used is overwritten by the next
       const Index pair = i * n + j;
@@ -202,7 +209,7 @@ bool count_dense(const PairRows& rows, NewCells new_cells, void* context, const 
 
 // Two counting sorts, by right and then by left; equal pairs are then neighbours. A record is left, right and outcome.
 bool count_sparse(const PairRows& rows, NewCells new_cells, void* context) {
-  const Index n = rows.n_items, m = rows.n_rows;
+  const Index n = rows.n_items * rows.n_groups, m = rows.n_rows;
   const Scratch<Index> starts(2, n + 1);
   const Scratch<std::uint64_t> records(2, m);
   Index *const by_left = starts[0], *const by_right = starts[1];
@@ -245,9 +252,9 @@ bool count_sparse(const PairRows& rows, NewCells new_cells, void* context) {
 }  // namespace
 
 bool count_pairs(const PairRows& rows, NewCells new_cells, void* context, const Exec& exec) {
-  const Index n = rows.n_items;
-  const bool fits = n < 4096 && kKinds * n * n <= kMostTableBytes && rows.n_rows < Index(kBad);
-  if (fits && n * n <= kPairsARow * rows.n_rows + 65536) return count_dense(rows, new_cells, context, exec);
+  const Index n = rows.n_items, n_left = n * rows.n_groups;
+  const bool fits = n < 4096 && n_left < (Index(1) << 24) && kKinds * n_left * n <= kMostTableBytes && rows.n_rows < Index(kBad);
+  if (fits && n_left * n <= kPairsARow * rows.n_rows + 65536) return count_dense(rows, new_cells, context, exec);
   return count_sparse(rows, new_cells, context);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -163,10 +164,12 @@ def read_covariates(where: str, covariates: Mapping[str, Any], rows: int) -> dic
     return columns
 
 
-def read_groups(where: str, groups: Any, rows: int) -> list[tuple[Hashable, Ints]]:
-    """Return the rows of each group, sorted by its name."""
-    members: dict[Hashable, Any] = {}
+def read_groups(where: str, groups: Any, rows: int) -> tuple[tuple[Hashable, ...], Any]:
+    """Return the sorted names of the groups, and a column of the number of the group of each row,
+    or a list of the rows of each group. A row of no group has a number behind the last one.
+    """
     if isinstance(groups, Mapping):
+        members: dict[Hashable, Any] = {}
         for name, chosen in groups.items():
             mask = np.asarray(chosen)
             if mask.dtype != np.bool_ or mask.shape != (rows,):
@@ -175,16 +178,30 @@ def read_groups(where: str, groups: Any, rows: int) -> list[tuple[Hashable, Ints
                     f"it must be bool, ({rows},)"
                 )
             members[name] = np.flatnonzero(mask)
-    else:
-        values = column_of(where, "groups", groups)
-        if len(values) != rows:
-            raise ValueError(f"{where}: left has {rows} rows and groups has {len(values)}")
-        codes, names = encode(where, "groups", values)
-        order = np.argsort(codes, kind="stable")
-        parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-        members = dict(zip(names, parts, strict=True))
-    present = [name for name in members if not is_missing(name) and members[name].size]
-    return [(name, members[name]) for name in sort_labels(where, present)]
+        present = [name for name in members if not is_missing(name) and members[name].size]
+        names = sort_labels(where, present)
+        return names, [members[name] for name in names]
+    values = column_of(where, "groups", groups)
+    if len(values) != rows:
+        raise ValueError(f"{where}: left has {rows} rows and groups has {len(values)}")
+    codes, different = encode(where, "groups", values)
+    names = sort_labels(where, [name for name in different if not is_missing(name)])
+    place = {name: k for k, name in enumerate(names)}
+    number = [len(names) if is_missing(x) else place[x] for x in different]
+    return names, Column(codes, np.array(number, dtype=np.int64))
+
+
+def members_of(groups: tuple[tuple[Hashable, ...], Any] | None) -> list[tuple[Hashable, Ints]]:
+    """Return name and rows of each of the groups that `read_groups` returned."""
+    if groups is None:
+        return []
+    names, rows = groups
+    if isinstance(rows, Column):
+        number = rows.rows()
+        order = np.argsort(number, kind="stable")
+        ends = np.searchsorted(number[order], np.arange(len(names) + 1))
+        rows = [order[start:end] for start, end in itertools.pairwise(ends)]
+    return list(zip(names, rows, strict=True))
 
 
 def _real(where: str, name: str, values: Any, cure: str = "leave masked rows out") -> Floats:
@@ -313,17 +330,20 @@ def _look_up(where: str, side: str, values: Any, names: tuple[Hashable, ...]) ->
     return Column(codes, index)
 
 
-def count_cells(columns: Sequence[Column], rows: int, n: int) -> tuple[Ints, ...] | None:
+def count_cells(
+    columns: Sequence[Column], rows: int, n: int, groups: tuple[Column, int] | None = None
+) -> tuple[Ints, ...] | None:
     """Return left, right, wins, losses and ties of the pairs that occur among rows of left, right
-    and outcome, sorted; None where a row is not in order.
+    and outcome, sorted; None where a row is not in order. With the column of a group of each row,
+    and their number: of each group, left being group * n + item.
     """
-    if n > _MOST_COUNTED:
+    if n * (1 if groups is None else groups[1]) > _MOST_COUNTED:
         return None
     given = []
-    for k, (codes, values) in enumerate(columns):
+    for k, (codes, values) in enumerate([*columns, *(() if groups is None else groups[:1])]):
         places = values
         if values is not None:
-            places = (values if k < 2 else 2 * values).astype(np.int32)
+            places = (2 * values if k == 2 else values).astype(np.int32)
         if codes.dtype.kind == "f" or codes.dtype.itemsize == 2:
             codes = codes.astype(np.float64, copy=False)
         elif codes.dtype.kind == "b" or (codes.dtype.char == "B" and k == 2):
@@ -331,7 +351,9 @@ def count_cells(columns: Sequence[Column], rows: int, n: int) -> tuple[Ints, ...
         elif codes.dtype.char not in "bil":
             codes = codes.astype(np.int64)
         given.append((np.ascontiguousarray(codes), places))
-    cells: tuple[Ints, ...] | None = _backend.cpu().count_pairs(*given, rows, n, None)
+    grouped = None if groups is None else (given.pop(), groups[1])
+    cells: tuple[Ints, ...] | None
+    cells = _backend.cpu().count_pairs(*given, rows, n, None, grouped)
     return cells
 
 

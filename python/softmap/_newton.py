@@ -413,7 +413,7 @@ def covariance(
 
 
 def variances_alone(
-    problem: Problem, theta: Floats, terms: Terms, errors: str, ties: str
+    problem: Problem, theta: Floats, terms: Terms, errors: str, ties: str, rows: Rows | None
 ) -> tuple[Floats, Floats, float]:
     """Return the diagonal of what `covariance` returns, without the rest, and the typical relative
     error of its square root.
@@ -422,6 +422,8 @@ def variances_alone(
     if errors == "sandwich":
         weights = _meat(problem, theta, ties)
         meat = functools.partial(times_information, problem, *weights)
+    elif errors == "cluster" and rows is not None:
+        meat = _times_clustered(problem, theta, ties, rows)
     found, error = probed_variances(problem, terms, meat)
     v = found[:n]
     v[~problem.free] = 0.0
@@ -486,6 +488,34 @@ def _products(problem: Problem, a: Floats, b: Floats) -> Floats:
             continue
         total += product * (a[j] * b[k] if j == k else a[j] * b[k] + a[k] * b[j])
     return total
+
+
+def _times_clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> Any:
+    """Return what multiplies a vector by `_clustered`, without the matrix."""
+    n, a, t = problem.n, problem.at_advantage, problem.at_tie
+    d = problem.difference(theta, rows.left, rows.right)
+    slopes = _slopes(problem, theta, d, ties)
+    slope, tie_slope = ((rows.amounts * x).sum(axis=0) for x in slopes)
+    cluster, total = rows.codes["clusters"], len(rows.labels["clusters"])
+
+    def times(x: Floats) -> Floats:
+        along = x[rows.left] - x[rows.right]
+        if a is not None:
+            along += x[a]
+        along *= slope
+        if t is not None:
+            along += tie_slope * x[t]
+        scale = total / (total - 1.0) * sums(cluster, along, total)[cluster]
+        flow = scale * slope
+        y = np.zeros(problem.size)
+        y[:n] = sums(rows.left, flow, n) - sums(rows.right, flow, n) + problem.precision * x[:n]
+        if a is not None:
+            y[a] = flow.sum()
+        if t is not None:
+            y[t] = (scale * tie_slope).sum()
+        return y
+
+    return times
 
 
 def _clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> Floats:

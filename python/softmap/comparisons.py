@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from softmap._columns import (
     Ints,
     are_words,
     count_cells,
+    members_of,
     outcome_column,
     read_codes,
     read_covariates,
@@ -164,11 +166,11 @@ class Comparisons:
             raise ValueError(f"{where}: left is empty, at least one comparison is needed")
         if n_right != n_rows:
             raise ValueError(f"{where}: left has {n_rows} rows and right has {n_right}")
-        members = [] if groups is None else read_groups(where, groups, n_rows)
+        grouped = None if groups is None else read_groups(where, groups, n_rows)
         plain = all(x is None for x in (weights, judges, clusters, covariates)) and not soft
         if plain and are_words(outcome):
             columns = (*sides, outcome_column(where, outcome, labels, n_rows))
-            if (counted := _counted(names, columns, members)) is not None:
+            if (counted := _counted(names, columns, grouped)) is not None:
                 return counted
         left_index, right_index = (
             read_index(where, side, column, len(names))
@@ -199,7 +201,7 @@ class Comparisons:
             6 if kind != "hard" else 3 * (weights is not None),
             True,
             kind == "soft",
-            groups=members,
+            groups=members_of(grouped),
         )
 
     @classmethod
@@ -595,24 +597,38 @@ def from_rows(
 def _counted(
     items: tuple[Hashable, ...],
     columns: Sequence[Column],
-    members: Iterable[tuple[Hashable, Ints]],
+    grouped: tuple[tuple[Hashable, ...], Any] | None,
 ) -> Comparisons | None:
     """Count rows of left, right and outcome that have nothing else, and the rows of each group;
     None where a row is not in order.
     """
-    n_rows = columns[0].codes.size
-    cells = count_cells(columns, n_rows, len(items))
+    n_rows, n = columns[0].codes.size, len(items)
+    cells = count_cells(columns, n_rows, n)
     if cells is None:
         return None
+    groups: list[tuple[Hashable, Comparisons]] = []
+    if grouped is not None and isinstance(grouped[1], Column):
+        names, number = grouped
+        parts = count_cells(columns, n_rows, n, (number, len(names) + 1))
+        if parts is None:
+            return None
+        ends = np.searchsorted(parts[0], n * np.arange(len(names) + 1))
+        for k, (start, end) in enumerate(itertools.pairwise(ends)):
+            left, *rest = (x[start:end].copy() for x in parts)
+            groups.append((names[k], _counts_of(items, (left - n * k, *rest))))
+    else:
+        for name, at in members_of(grouped):
+            some = [x._replace(codes=x.codes[at]) if x.codes.size == n_rows else x for x in columns]
+            if (part := _counted(items, some, None)) is not None:
+                groups.append((name, part))
+    return dataclasses.replace(_counts_of(items, cells), groups=tuple(groups))
+
+
+def _counts_of(items: tuple[Hashable, ...], cells: Sequence[Ints]) -> Comparisons:
+    """Return the comparisons of counted cells: left, right, wins, losses and ties."""
     left, right, wins, losses, ties = cells
-    groups = []
-    for name, at in members:
-        chosen = [x._replace(codes=x.codes[at]) if x.codes.size == n_rows else x for x in columns]
-        if (part := _counted(items, chosen, ())) is not None:
-            groups.append((name, part))
-    return Comparisons(
-        items, left, right, wins, losses, ties, None, True, False, n_rows, groups=tuple(groups)
-    )
+    n_rows = int(wins.sum() + losses.sum() + ties.sum())
+    return Comparisons(items, left, right, wins, losses, ties, None, True, False, n_rows)
 
 
 def sums(index: Ints, amounts: NDArray[Any], n: int) -> Floats:

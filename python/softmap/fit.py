@@ -106,8 +106,8 @@ def fit(
         C V C with C = I - 11'/n.
         Beyond 2,000 items no covariance is kept: standard errors of scores are then estimates by
         random probes, with the typical relative error `Fit.error_uncertainty`, NaN where the
-        probes say nothing; the rank ranges count intervals that do not overlap, and "cluster" is
-        not there.
+        probes say nothing; the rank ranges count intervals that do not overlap. To 5,000 items
+        `Fit.full_covariance` finds it when asked.
     tol : float, default 1e-10
         Converged when no entry of a Newton step exceeds tol * max(1, max |s|).
     max_iter : int, default 100
@@ -197,7 +197,9 @@ def fit(
         v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)
         error = np.sqrt(np.maximum(np.diag(v), 0.0))
     else:
-        squared, variances, uncertainty = variances_alone(problem, theta, terms, errors, ties)
+        squared, variances, uncertainty = variances_alone(
+            problem, theta, terms, errors, ties, comparisons.rows
+        )
         error = np.sqrt(np.maximum(squared, 0.0))
     low, high = scores - quantile * error, scores + quantile * error
     more = [not_converged(n_iter)]
@@ -242,6 +244,27 @@ def fit(
         anchors=tuple(held.items()),
         comparisons=comparisons,
     )
+
+
+def full_covariance(found: Fit, c: Comparisons) -> Floats:
+    """Return the covariance of the scores of a fit of these comparisons, from its scores."""
+    advantage, tie = found.fixed_parameters()
+    theta = found.scores - found.prior_mean
+    problem = make_problem(
+        c,
+        found.link,
+        found.ties,
+        advantage=advantage,
+        tie=None if tie is None else parameter("Fit", found.ties, tie),
+        prior_sd=found.prior_sd,
+        anchors={item: score - found.prior_mean for item, score in found.anchors},
+    )
+    if problem.at_advantage is not None and found.first_advantage is not None:
+        theta = np.append(theta, found.first_advantage.value)
+    if problem.at_tie is not None and found.tie_strength is not None:
+        theta = np.append(theta, parameter("Fit", found.ties, found.tie_strength.value))
+    terms, _ = problem.evaluate(theta)
+    return covariance(problem, theta, terms, found.errors, found.ties, c.rows)[0]
 
 
 def _advantage(problem: Problem, theta: Floats, variances: Floats) -> Estimate | None:
@@ -325,15 +348,9 @@ def _check_errors(comparisons: Comparisons, errors: str | None) -> str:
     rows = comparisons.rows
     clusters = () if rows is None else rows.labels.get("clusters", ())
     if errors is None:
-        many = len(comparisons.items) > MAX_COVARIANCE
-        return "cluster" if len(clusters) > 1 and not many else "sandwich"
+        return "cluster" if len(clusters) > 1 else "sandwich"
     if errors not in (kinds := ("sandwich", "fisher", "cluster", "none")):
         raise ValueError(f"fit: errors = {errors!r}, it must be one of {', '.join(kinds)}")
-    if errors == "cluster" and len(comparisons.items) > MAX_COVARIANCE:
-        raise ValueError(
-            f"fit: errors = 'cluster', but comparisons has {len(comparisons.items)} items, it must "
-            f"be at most {MAX_COVARIANCE} (use errors='sandwich')"
-        )
     if errors == "cluster" and len(clusters) < 2:
         raise ValueError(
             f"fit: errors = 'cluster', but these comparisons have {len(clusters)} clusters, at "

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from softmap import _runtime
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import listed
 from softmap.errors import DataWarning
 from softmap.fit import fit
 from softmap.result import Fit
+
+_MANY_PAIRS = 30_000  # of a group: below, threads would only wait for each other's Python
 
 
 class FitGroups(Mapping[Hashable, Fit]):
@@ -94,15 +98,12 @@ def fit_groups(
     if not comparisons.groups:
         cure = "use Comparisons.from_pairs with groups="
         raise ValueError(f"fit_groups: these comparisons have no groups ({cure})")
-    fits: dict[Hashable, Fit] = {}
-    failed: dict[Hashable, str] = {}
-    trouble = []
-    for name, part in comparisons.groups:
+
+    def fitted(part: Comparisons) -> Fit | ValueError:
         used = np.unique(np.concatenate([part.left, part.right]))
         part = part.among(tuple(part.items[k] for k in used))
-        held = {k: v for k, v in (anchors or {}).items() if k in part.items}
         try:
-            fits[name] = fit(
+            return fit(
                 part,
                 link=link,
                 ties=ties,
@@ -110,7 +111,7 @@ def fit_groups(
                 first_advantage=first_advantage,
                 prior_sd=prior_sd,
                 prior_mean=prior_mean,
-                anchors=held,
+                anchors={k: v for k, v in (anchors or {}).items() if k in {*part.items}},
                 level=level,
                 errors=errors,
                 tol=tol,
@@ -118,10 +119,23 @@ def fit_groups(
                 on_trouble="ignore",
             )
         except ValueError as error:
-            failed[name] = str(error)
-            trouble.append(f"{name}: {error}")
-        else:
-            codes = dict.fromkeys(f.code for f in fits[name].diagnostics.findings)
+            return error
+
+    fits: dict[Hashable, Fit] = {}
+    failed: dict[Hashable, str] = {}
+    trouble = []
+    names, parts = zip(*comparisons.groups, strict=True)
+    n_threads = 1
+    if sum(part.left.size for part in parts) > _MANY_PAIRS * len(parts):
+        n_threads = min(_runtime.num_threads(), len(parts))
+    with ThreadPoolExecutor(n_threads) as pool:
+        for name, result in zip(names, pool.map(fitted, parts), strict=True):
+            if isinstance(result, ValueError):
+                failed[name] = str(result)
+                trouble.append(f"{name}: {result}")
+                continue
+            fits[name] = result
+            codes = dict.fromkeys(f.code for f in result.diagnostics.findings)
             trouble += [f"{name}: {', '.join(codes)}"] * bool(codes)
     if trouble and on_trouble != "ignore":
         message = DataWarning("fit_groups: " + "; ".join(trouble))

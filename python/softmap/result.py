@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # standard deviation of 200, so a difference of two has 200 sqrt(2) (A. E. Elo, The Rating of
 # Chessplayers, 1978)
 _ELO = {"logit": 400.0 / math.log(10.0), "probit": 200.0 * math.sqrt(2.0)}
+_MOST_DENSE = 5000  # items of a covariance that is asked for
 _MODEL = {"logit": "Bradley-Terry", "probit": "Thurstone"}
 _TIES = {
     "davidson": "ties by Davidson, nu",
@@ -105,7 +107,8 @@ class Fit:
         Largest derivative of the objective, each divided by max(1, weight that touches it).
     diagnostics : Diagnostics
     covariance : (n, n) or None
-        Of the scores, centred or anchored like `standard_errors`. None beyond 2,000 items.
+        Of the scores, centred or anchored like `standard_errors`. None beyond 2,000 items, see
+        `full_covariance`.
     error_uncertainty : float
         Typical relative error of `standard_errors`, where they are estimates (beyond 2,000 items).
     n_comparisons : int or float
@@ -380,12 +383,7 @@ class Fit:
 
         if self.comparisons is None:
             raise ValueError("Fit.bootstrap: this fit has no comparisons, it came from JSON")
-        advantage = self.first_advantage
-        fixed: float | None = 0.0
-        if advantage is not None:
-            fixed = None if advantage.standard_error > 0.0 else advantage.value / self.scale
-        tie = self.tie_strength
-        strength = tie.value if tie is not None and tie.standard_error == 0.0 else None
+        fixed, strength = self.fixed_parameters()
         scores = bootstrap.bootstrap(
             self.comparisons,
             self.prior_mean + (self.scores - self.scores.mean()) / self.scale,
@@ -455,12 +453,41 @@ class Fit:
 
         return exchange.fit_from_json(text)
 
+    def full_covariance(self) -> Floats:
+        """Return the covariance (n, n) of the scores: `covariance`, or beyond 2,000 items, where
+        that is None, from a dense matrix, to 5,000 items and in seconds.
+
+        Raises ValueError where there are more items, no errors, no data (after `from_json`), or
+        where the fit was rescaled without it.
+        """
+        return self._known_covariance("full_covariance")
+
     def _known_covariance(self, method: str) -> Floats:
-        if self.covariance is None:
-            raise ValueError(
-                f"Fit.{method}: no covariance is kept of {len(self.items)} items, at most 2000"
-            )
-        return self.covariance
+        if self.covariance is not None:
+            return self.covariance
+        if (n := len(self.items)) > _MOST_DENSE:
+            raise ValueError(f"Fit.{method}: no covariance of {n} items, at most {_MOST_DENSE}")
+        if self.comparisons is None or self.errors == "none" or self.center is not None:
+            why = "errors='none'" if self.errors == "none" else "it was not made by fit"
+            raise ValueError(f"Fit.{method}: this fit has no covariance ({why})")
+        return self._covariance
+
+    @functools.cached_property
+    def _covariance(self) -> Floats:
+        from softmap.fit import full_covariance
+
+        assert self.comparisons is not None
+        return full_covariance(self, self.comparisons)
+
+    def fixed_parameters(self) -> tuple[float | None, float | None]:
+        """Return the first advantage, in units of the link, and the strength of ties, each None
+        where it was estimated.
+        """
+        advantage, tie = self.first_advantage, self.tie_strength
+        fixed: float | None = 0.0
+        if advantage is not None:
+            fixed = None if advantage.standard_error > 0.0 else advantage.value / self.scale
+        return fixed, tie.value if tie is not None and tie.standard_error == 0.0 else None
 
     def _index(self, method: str, name: str, item: Hashable) -> int:
         try:
