@@ -59,6 +59,37 @@ def test_count_pairs_does_not_depend_on_threads(backend, n_items):
         assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_counters_of_one_byte_go_on(backend, n_threads):
+    """Counts around what one byte holds, for one thread and as a sum of several."""
+    counts = [1, 254, 255, 256, 257, 509, 510, 511, 765, 70_000, 200_000, 1]
+    cells = [(i, j, o) for i in range(3) for j in range(3) for o in range(3) if i != j]
+    rows = np.repeat(np.array(cells[: len(counts)]), counts, axis=0)
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    left, right, outcome = rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2] / 2.0
+    columns = [(left, None), (right, None), (outcome, None)]
+    found = _backend.cpu().count_pairs(*columns, left.size, 3, n_threads)
+    assert as_dict(*found) == counted(left, right, outcome)
+
+
+@pytest.mark.parametrize("n_items", [5, 3000])  # a table, and sorting
+@pytest.mark.parametrize("weights", [None, 1.0])
+def test_groups_are_counted_as_if_alone(backend, n_items, weights):
+    left, right, outcome = some_rows(20_000, n_items)
+    names = ["b", None, "a", "c"]
+    group = np.random.default_rng(1).integers(0, 4, left.size)
+    labels = [names[k] for k in group]
+    c = Comparisons.from_pairs(left, right, outcome, items=n_items, groups=labels, weights=weights)
+    assert [name for name, _ in c.groups] == ["a", "b", "c"]
+    for name, part in c.groups:
+        rows = group == names.index(name)
+        chosen = [x[rows] for x in (left, right, outcome)]
+        assert part == Comparisons.from_pairs(*chosen, items=n_items, weights=weights)
+    alone = Comparisons.from_pairs(left, right, outcome, items=n_items, weights=weights)
+    assert np.array_equal(c.wins, alone.wins)
+    assert c.n_rows == alone.n_rows
+
+
 @pytest.mark.parametrize("n_items", [4, 3000])
 @pytest.mark.parametrize("row", [0, 1023, 1024, 4999])
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softmap._existence import movement
+from softmap._survey import survey
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import (
     Finding,
     connected,
     diagnose,
     strong_components,
+    win_edges,
 )
 
 graphs = st.integers(1, 7).flatmap(
@@ -164,3 +166,51 @@ def test_ties_join_unless_dropped():
 def test_zero_weights_connect_nothing():
     c = Comparisons.from_pairs(["a", "b", "a"], ["b", "a", "c"], weights=[1, 1, 0])
     assert diagnose(c).never_compared == ("c",)
+
+
+@pytest.mark.parametrize("n", [2, 300, 30_000])
+def test_movement_on_chains_and_rings(n):
+    """A chain of both ways has its levels; a ring that adds up to something has none, whose cycle
+    is all of it. Both in time that grows as the chain.
+    """
+    up, down = np.arange(n - 1), np.arange(1, n)
+    ends, least = (np.r_[up, down], np.r_[down, up]), np.repeat([1, -1], n - 1)
+    found, cycle = movement(n, *ends, least)
+    assert not cycle.size
+    assert np.array_equal(found[ends[0]] - found[ends[1]] >= least, np.ones(2 * n - 2, bool))
+    node = np.random.default_rng(2).permutation(n)
+    for total in (0, 1):
+        least = np.r_[np.tile([1, -1], n)[: n - 1], 0]
+        least[-1] = total - least.sum()
+        found, cycle = movement(n, node, np.roll(node, -1), least)
+        assert (found is None) == (total == 1)
+        assert sorted(cycle) == list(range(n)) * total
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("ties", ["half", "drop"])
+def test_one_walk_tells_what_plain_walks_do(seed, ties):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 40))
+    left = rng.integers(0, n, int(rng.integers(1, 60)))
+    right = (left + rng.integers(1, n, left.size)) % n
+    weights = rng.choice([0.0, 1.0, 2.5], left.size) if seed % 2 else None
+    outcome = rng.choice([0.0, 0.5, 1.0], left.size)
+    c = Comparisons.from_pairs(left, right, outcome, items=n, weights=weights)
+    seen = survey(c, ties)
+    winner, loser, _ = win_edges(c, ties)
+    strong, group = strong_components(n, winner, loser), connected(n, winner, loser)
+    assert np.array_equal(seen.connected, group)
+    assert np.array_equal(seen.strong[:, None] == seen.strong, strong[:, None] == strong)
+    between = strong[winner] != strong[loser]
+    ends = {(strong[a], strong[b]) for a, b in zip(winner[between], loser[between], strict=True)}
+    assert {(strong[a], strong[b]) for a, b in zip(seen.winner, seen.loser, strict=True)} == ends
+    assert (seen.strong[seen.winner] > seen.strong[seen.loser]).all()
+    assert np.array_equal(seen.won, np.bincount(winner, minlength=n) > 0)
+    assert np.array_equal(seen.lost, np.bincount(loser, minlength=n) > 0)
+    weight = np.ones(left.size) if weights is None else weights
+    wins = np.bincount(left, weight * (outcome == 1), n) + np.bincount(
+        right, weight * (outcome == 0), n
+    )
+    assert np.array_equal(seen.wins, wins)
+    assert seen.games.sum() == 2.0 * weight.sum()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import softmap
 from softmap import Comparisons, DataWarning, Fit, NoMaximumError, fit, fit_groups
 from softmap.demo import baseball
 from softmap.errors import BackendMissingError
@@ -193,6 +194,22 @@ def test_cluster_errors_need_clusters():
         with raises(ValueError, message):
             fit(c, errors="cluster")
         assert fit(c).errors == "sandwich"
+
+
+def test_groups_on_threads_are_the_fits_of_their_parts(monkeypatch):
+    monkeypatch.setattr("softmap.groups._MANY_PAIRS", 0)
+    rng = np.random.default_rng(4)
+    left = rng.integers(0, 40, 20_000)
+    right = (left + rng.integers(1, 40, left.size)) % 40
+    c = Comparisons.from_pairs(left, right, rng.random(left.size) < 0.5, groups=left % 7)
+    with softmap.threads(3):
+        found = fit_groups(c, on_trouble="ignore")
+    assert [*found] == list(range(7))
+    for name, part in c.groups:
+        used = np.unique([part.left, part.right])
+        alone = fit(part.among(tuple(used.tolist())), on_trouble="ignore")
+        assert np.array_equal(found[name].scores, alone.scores)
+        assert np.array_equal(found[name].standard_errors, alone.standard_errors)
 
 
 def test_groups_are_fitted_one_by_one():

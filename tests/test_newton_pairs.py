@@ -53,6 +53,60 @@ def test_a_power_law_arena_is_at_the_maximum(prior_sd, advantage):
     assert found.scores.mean() == pytest.approx(0.0, abs=1e-12)
 
 
+def refined(c, scores, prior_sd):
+    """The maximum, by Newton steps with the gradient in long double."""
+    s, n = scores.astype(np.longdouble), scores.size
+    for _ in range(3):
+        p = 1.0 / (1.0 + np.exp((s[c.right] - s[c.left]).astype(np.float64)))
+        weight = (c.wins + c.losses + c.ties) * p * (1.0 - p)
+        h = np.zeros((n, n))
+        np.subtract.at(h, (c.left, c.right), weight)
+        np.subtract.at(h, (c.right, c.left), weight)
+        h[range(n), range(n)] = prior_sd**-2.0 - h.sum(axis=1)
+        shift = h.diagonal().mean() / n if prior_sd == INF else 0.0  # the scores keep their mean
+        gradient = objective(c, s, prior_sd)[1]
+        s = s + np.linalg.solve(h + shift, gradient.astype(np.float64))
+    assert float(np.abs(objective(c, s, prior_sd)[1]).max()) < 1e-15 * float(h.max())
+    return s
+
+
+def arena(kind, n=300):
+    """Everybody meets the two above (ladder), the first (star), its half and one pair (cliques)."""
+    if kind == "power law":
+        return power_law(11, n)
+    rng = np.random.default_rng(8)
+    k = np.arange(n)
+    left, right = {
+        "ladder": (np.r_[k[:-1], k[:-2]], np.r_[k[1:], k[2:]]),
+        "star": (np.zeros(n - 1, dtype=int), k[1:]),
+        "cliques": np.triu_indices(n, 1),
+    }[kind]
+    if kind == "cliques":
+        keep = (left < n // 2) == (right < n // 2)
+        left, right = np.r_[left[keep], 0], np.r_[right[keep], n - 1]
+    times = 3 if kind == "cliques" else 30
+    left, right = np.repeat(left, times), np.repeat(right, times)
+    won = rng.random(left.size) < 0.55
+    first = np.arange(left.size) % times
+    won = np.where(first == 0, True, np.where(first == 1, False, won))  # each pair won and lost
+    return Comparisons.from_pairs(left, right, won, items=n)
+
+
+@pytest.mark.parametrize("prior_sd", [10.0, INF])
+@pytest.mark.parametrize("kind", ["ladder", "star", "cliques", "power law"])
+def test_nothing_is_lost_against_the_optimum_in_long_double(kind, prior_sd):
+    c = arena(kind)
+    found = fit(c, prior_sd=prior_sd, errors="none", on_trouble="ignore")
+    assert found.converged
+    best = refined(c, found.scores, prior_sd)
+    gap = objective(c, best, prior_sd)[0] - objective(c, found.scores, prior_sd)[0]
+    assert -1e-12 < float(gap) <= 1e-9
+    assert float(np.abs(best - found.scores).max()) < 1e-8
+    value = objective(c, found.scores, prior_sd)[0] + (found.scores**2).sum() / (2 * prior_sd**2)
+    assert found.log_likelihood == pytest.approx(float(value), rel=1e-13)
+    assert found.gradient_max < 1e-11
+
+
 @pytest.mark.parametrize("link", ["logit", "probit"])
 @pytest.mark.parametrize("anchors", [{}, {3: 0.5, 250: -1.0}])
 def test_graph_and_compiled_steps_agree(link, anchors, monkeypatch):

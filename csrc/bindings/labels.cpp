@@ -1,6 +1,7 @@
 // Columns of labels become codes 0, 1, ... in the order in which the different labels first appear.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 
@@ -95,7 +96,18 @@ py::tuple encode_fixed(const py::array& values) {
   Dictionary dictionary;
   {
     const ReleaseIf release(n >= kReleaseElements);
-    for (Index k = 0; k < n; ++k) to[k] = dictionary.code({from + k * width, static_cast<std::size_t>(width)}, k);
+    std::int32_t known[256];  // codes of values of one byte
+    std::fill(std::begin(known), std::end(known), -1);
+    for (Index k = 0; k < n; ++k) {
+      const Bytes key{from + k * width, static_cast<std::size_t>(width)};
+      if (width > 1) {
+        to[k] = dictionary.code(key, k);
+      } else {
+        std::int32_t& code = known[static_cast<unsigned char>(*key.data)];
+        if (code < 0) code = dictionary.code(key, k);
+        to[k] = code;
+      }
+    }
   }
   return py::make_tuple(codes, rows_array(dictionary.first()));
 }
