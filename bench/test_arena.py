@@ -45,19 +45,72 @@ def ladder(n=1000, times=20):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("outcomes", ["float64", "bool"])
 @pytest.mark.parametrize(
     ("n_rows", "n_items", "prior_sd"),
     [(10**5, 100, 10.0), (10**7, 100, 10.0), (10**7, 1000, 10.0), (10**6, 10**5, 1.0)],
 )
-def test_from_arrays_to_scores(measure, n_rows, n_items, prior_sd, threads):
+def test_from_arrays_to_scores(measure, n_rows, n_items, prior_sd, outcomes, threads):
     softmap.set_num_threads(threads)
-    rows = votes(n_rows, n_items, even=n_items > 1000)
+    left, right, outcome = votes(n_rows, n_items, even=n_items > 1000)
+    outcome = outcome if outcomes == "float64" else outcome == 1.0
 
     def ours():
-        counted = Comparisons.from_pairs(*rows, items=n_items)
+        counted = Comparisons.from_pairs(left, right, outcome, items=n_items)
         return fit(counted, prior_sd=prior_sd, **OPTIONS).scores
 
-    measure(f"arrays to scores, {n_rows} x {n_items}", f"softmap, {threads} threads", ours)
+    group = f"arrays to scores, {n_rows} x {n_items}, {outcomes}"
+    measure(group, f"softmap, {threads} threads", ours)
+
+
+@pytest.mark.parametrize("n_rows", [10**7])
+def test_reading_the_columns(measure, n_rows):
+    """The floor of counting."""
+    columns = votes(n_rows, 100)
+    measure(f"sums of the columns, {n_rows}", "numpy", lambda: [x.sum() for x in columns])
+
+
+@pytest.mark.parametrize("who", ["softmap", "sklearn"])
+def test_against_sklearn(measure, who):
+    """The same objective: every row a line of a sparse matrix, without ties."""
+    linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
+    n_rows, n_items = 10**6, 10**5
+    left, right, outcome = votes(n_rows, n_items, even=True)
+    won = outcome == 1.0
+
+    def ours():
+        counted = Comparisons.from_pairs(left, right, won, items=n_items)
+        return fit(counted, prior_sd=1.0, **OPTIONS).scores
+
+    def rival():
+        ends = np.stack([left, right], axis=1).ravel()
+        signs = np.tile([1.0, -1.0], n_rows)
+        lines = sparse.csr_matrix((signs, ends, np.arange(0, 2 * n_rows + 1, 2)))
+        model = linear.LogisticRegression(C=1.0, fit_intercept=False, tol=1e-6, max_iter=300)
+        return model.fit(lines, won).coef_[0]
+
+    calls = {"softmap": ours, "sklearn": rival}
+    measure("arrays to scores, 1e6 x 100000, MAP", who, calls[who], ours(), atol=1e-3)
+
+
+@pytest.mark.parametrize("who", ["softmap", "softmap, bool", "pyarrow"])
+def test_string_pairs(measure, who):
+    """Names in a pandas frame to counts; pyarrow numbers the two columns of names only."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    pa.set_cpu_count(1)
+    left, right, outcome = votes(10**7, 100)
+    names = np.array([f"model-{k:03d}-instruct" for k in range(100)], dtype=object)
+    words = np.array(["right", "tie", "left"], dtype=object)[(2 * outcome).astype(int)]
+    df = pandas.DataFrame({"l": names[left], "r": names[right], "w": words}, dtype="str")
+    arrow = [pa.array(df[side]) for side in ("l", "r")]
+    calls = {
+        "softmap": lambda: Comparisons.from_pairs(df["l"], df["r"], df["w"]).n_rows,
+        "softmap, bool": lambda: Comparisons.from_pairs(df["l"], df["r"], outcome == 1.0).n_rows,
+        "pyarrow": lambda: sum(len(x.dictionary_encode()) for x in arrow) // 2,
+    }
+    measure("string pairs of a frame, 1e7", who, calls[who], 10**7)
 
 
 @pytest.mark.parametrize("who", ["softmap", "evalica"])
@@ -134,6 +187,7 @@ def _scaling():
     for fixed, cases in (
         ("items", [(10**k, 100) for k in (5, 6, 7, 8)]),
         ("rows", [(10**6, 10**k) for k in (1, 2, 3, 4, 5, 6)]),
+        ("rows an item", [(10 ** (k + 1), 10**k) for k in (4, 5, 6)]),
     ):
         old = None
         for n_rows, n_items in cases:
