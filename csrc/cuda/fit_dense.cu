@@ -2,7 +2,7 @@
 // left, one solves that in float64 with all precautions, and one writes the results. No kernel waits for another problem, and
 // none needs to know how many are left.
 #include "cuda/fit_dense.cuh"
-#include "cuda/fit_ordinary.cuh"
+#include "cuda/fit_groups.cuh"
 #include "cuda/launch.cuh"
 
 namespace softmap::cuda {

@@ -11,9 +11,9 @@
 #include "core/lane.h"
 
 // A loop over at most N numbers that are kept in registers, where N is known when compiling, else 0.
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #define SOFTMAP_UNROLL(N) _Pragma("unroll")
-#elif defined(SOFTMAP_EMULATED)
+#elif defined(SOFTMAP_EMULATED) || defined(__CUDACC__)
 #define SOFTMAP_UNROLL(N)
 #else
 #define SOFTMAP_UNROLL(N) _Pragma("GCC unroll 8")
