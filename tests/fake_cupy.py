@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import math
 import mmap
-import operator
 import types
 
 import numpy as np
@@ -86,7 +85,7 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
-class ndarray:
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """As cupy.ndarray, as far as softmap and its tests ask."""
 
     def __init__(self, shape, dtype=float, memptr=None, strides=None):
@@ -111,19 +110,27 @@ class ndarray:
         )
 
     def __getitem__(self, key):
+        key = _host(key)
+        if any(isinstance(k, np.ndarray) for k in (key if isinstance(key, tuple) else (key,))):
+            with MEMORY.unlocked():
+                return _made(self.host[key])
         return self._view(self.host[key])
 
     def __setitem__(self, key, value):
         with MEMORY.unlocked():
-            self.host[key] = value.host if isinstance(value, ndarray) else value
+            self.host[_host(key)] = _host(value)
 
     def transpose(self, *axes):
         return self._view(self.host.transpose(*axes))
 
+    T = property(transpose)
+
     def swapaxes(self, a, b):
         return self._view(self.host.swapaxes(a, b))
 
-    def astype(self, dtype):
+    def astype(self, dtype, copy=True):
+        if not copy and self.dtype == dtype:
+            return self
         with MEMORY.unlocked():
             return _made(self.host.astype(dtype))
 
@@ -137,29 +144,80 @@ class ndarray:
     def tolist(self):
         return self.get().tolist()
 
+    def __len__(self):
+        return len(self.host)
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        for x in inputs:
+            if isinstance(x, np.ndarray):
+                raise TypeError(f"Unsupported type {type(x)}")
+        with MEMORY.unlocked():
+            made = getattr(ufunc, method)(*_host(inputs), out=_host(out) or None, **options)
+            return out[0] if out else _made(np.asarray(made))
+
+    def __array_function__(self, function, types, arguments, options):
+        """As CuPy, which has a function of the same name, and takes no arrays of NumPy."""
+        if function.__name__ not in FUNCTIONS:
+            raise TypeError(f"cupy has no {function.__name__}, or none that is known to do")
+        if function.__name__ != "asarray":
+            for x in (*arguments, *options.values()):
+                if isinstance(x, np.ndarray):
+                    raise TypeError(f"Unsupported type {type(x)}")
+        with MEMORY.unlocked():
+            made = function(*_host(arguments), **_host(options))
+            return tuple(map(_made, made)) if isinstance(made, (tuple, list)) else _wrapped(made)
+
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed")
 
 
-def _operation(name):
-    function = getattr(operator, name)
+# Functions of NumPy that CuPy 14.2 has, with the arguments that recipes give them.
+FUNCTIONS = {"argsort", "asarray", "broadcast_arrays", "broadcast_to", "clip"}
+FUNCTIONS |= {
+    "cumprod",
+    "einsum",
+    "iscomplexobj",
+    "ndim",
+    "shape",
+    "empty_like",
+    "full_like",
+    "median",
+    "moveaxis",
+    "norm",
+}
+FUNCTIONS |= {"ones_like", "put_along_axis", "result_type", "searchsorted", "sort", "stack", "sum"}
+FUNCTIONS |= {"take", "take_along_axis", "where", "zeros_like"}
 
-    def apply(self, other):
+
+def _host(x):
+    """The arrays of the host that lie under those of the device in x."""
+    if isinstance(x, (tuple, list)):
+        return type(x)(map(_host, x))
+    if isinstance(x, dict):
+        return {key: _host(value) for key, value in x.items()}
+    return x.host if isinstance(x, ndarray) else x
+
+
+def _wrapped(x):
+    return _made(np.asarray(x)) if isinstance(x, (np.ndarray, np.generic)) else x
+
+
+def _method(name):
+    def apply(self, *arguments, **options):
         with MEMORY.unlocked():
-            return _made(function(self.host, other.host if isinstance(other, ndarray) else other))
+            return _made(np.asarray(getattr(self.host, name)(*arguments, **options)))
 
-    def reflected(self, other):
-        with MEMORY.unlocked():
-            return _made(function(other, self.host))
-
-    return apply, reflected
+    return apply
 
 
-for _name in ("add", "sub", "mul", "truediv", "eq"):
-    _apply, _reflected = _operation(_name)
-    setattr(ndarray, f"__{_name}__", _apply)
-    if _name != "eq":
-        setattr(ndarray, f"__r{_name}__", _reflected)
+for _name in ("sum", "mean", "std", "max", "min", "argmax", "argmin", "any", "all", "copy"):
+    setattr(ndarray, _name, _method(_name))
 ndarray.__hash__ = None
 ndarray.__module__, ndarray.__qualname__ = "cupy", "ndarray"
 

@@ -21,6 +21,7 @@ import pytest
 import fake_cupy
 import on_gpu
 import softmap
+import systems_cases
 from conftest import EMULATED, RUNNABLE
 from softmap import _arrays, _backend, _device
 from softmap.systems import compare2score
@@ -365,12 +366,39 @@ def test_what_has_no_kernel_says_so(kernels, cupy):
         (lambda: softmap.merge_partials((x, x), (x, x)), r"merge_partials: it has"),
         (lambda: softmap.partial_to_logsumexp(x, x), "partial_to_logsumexp: it has"),
         (lambda: softmap.log_likelihood(scores, wins, hessian=True), "hessian=True has"),
-        (lambda: compare2score.score(x, ANCHORS), "compare2score.preference: it has"),
+        (lambda: compare2score.select_anchors(x, x), "compare2score.select_anchors: it has"),
     ):
         with pytest.raises(
             softmap.BackendMissingError, match=rf"{what} no CUDA kernel; pass host .*asnumpy\("
         ):
             call()
+
+
+ON_HOST = {"compare2score.select_anchors"}
+
+
+@pytest.mark.parametrize("name", sorted(set(systems_cases.CASES) - ON_HOST))
+def test_recipes_of_device_arrays(kernels, cupy, name):
+    """On the device from the first to the last step, with the results that the host gives."""
+    module, function = name.split(".")
+    call = getattr(importlib.import_module(f"softmap.systems.{module}"), function)
+    arguments, options = systems_cases.CASES[name]
+
+    def put(x):
+        return cupy.asarray(x) if isinstance(x, np.ndarray) else x
+
+    want = arrays_of(call(*arguments, **options))
+    got = arrays_of(call(*map(put, arguments), **{k: put(v) for k, v in options.items()}))
+    assert len(got) == len(want)
+    for mine, expected in zip(got, want, strict=True):
+        assert not any(isinstance(x, np.ndarray) for x in arguments) or type(mine) is cupy.ndarray
+        value = mine.get() if type(mine) is cupy.ndarray else mine
+        assert (np.shape(value), np.asarray(value).dtype) == (np.shape(expected), expected.dtype)
+        np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12)
+
+
+def arrays_of(result):
+    return _arrays.arrays_in(result) or [np.asarray(result)]
 
 
 def test_operation_that_the_module_lacks(cupy, monkeypatch):

@@ -45,6 +45,14 @@ class Library:
     on_cuda: Callable[[Any], bool] = on_cuda
     from_device: Callable[[Any, Any], Any] = lambda x, like: x
 
+    def from_cupy(self, a: Any, like: Any) -> Any:
+        """Makes an array from a CuPy one, which stays on its device, or from a number."""
+        if isinstance(a, np.generic):
+            a = sys.modules["cupy"].asarray(a)
+        if self is TORCH:
+            return sys.modules["torch"].from_dlpack(a)
+        return self.from_device(a, like)
+
     def from_numpy(self, a: Any, like: Any) -> Any:
         """Makes an array from a NumPy one, beside an array of the library on host or device."""
         if isinstance(a, DeviceArray):
@@ -396,7 +404,7 @@ def lazily(
 
 def arrays_in(result: Any) -> list[Any]:
     """The arrays in a result: itself, or those in a tuple or a dataclass, in order."""
-    if isinstance(result, (np.ndarray, np.generic)):
+    if _is_array(result):
         return [result]
     inner = _inner(result)
     return [] if inner is None else [a for part in inner.values() for a in arrays_in(part)]
@@ -404,7 +412,7 @@ def arrays_in(result: Any) -> list[Any]:
 
 def with_arrays(result: Any, arrays: Iterator[Any]) -> Any:
     """`result` with other arrays in the places of its own."""
-    if isinstance(result, (np.ndarray, np.generic)):
+    if _is_array(result):
         return next(arrays)
     inner = _inner(result)
     if inner is None:
@@ -413,6 +421,10 @@ def with_arrays(result: Any, arrays: Iterator[Any]) -> Any:
     if isinstance(result, tuple):
         return tuple(changed.values())
     return dataclasses.replace(result, **changed)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (np.ndarray, np.generic)) or library_of(x) is CUPY
 
 
 def _inner(result: Any) -> dict[str, Any] | None:

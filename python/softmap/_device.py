@@ -5,6 +5,7 @@ strides and address. What needs the elements is left to a kernel or to the array
 through the few functions of an adapter. No library is imported for its own arrays.
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -116,6 +117,10 @@ class Adapter:
         """The current stream, as a number."""
         raise NotImplementedError
 
+    def as_stream_of(self, cupy: Any) -> contextlib.AbstractContextManager[Any]:
+        """Inside it, CuPy works on the current stream of this library."""
+        return contextlib.nullcontext()
+
     def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
         raise NotImplementedError
 
@@ -162,6 +167,12 @@ class Torch(Adapter):
 
     def stream(self) -> int:
         return int(self.xp.cuda.current_stream(self.where).cuda_stream)
+
+    def as_stream_of(self, cupy: Any) -> contextlib.AbstractContextManager[Any]:
+        stream: contextlib.AbstractContextManager[Any] = cupy.cuda.ExternalStream(
+            self.stream(), self.device
+        )
+        return stream
 
     def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
         return self.xp.empty(shape, dtype=_to_torch(dtype), device=self.where)
@@ -271,14 +282,34 @@ def from_cupy(x: Any) -> DeviceArray:
 
 def from_other(x: Any) -> DeviceArray:
     """An array that DLPack or __cuda_array_interface__ describe, shared with CuPy."""
-    try:
-        cupy = importlib.import_module("cupy")
-    except ImportError:
-        raise BackendMissingError(
-            f"is a {type(x).__qualname__} on a GPU, which is shared with CuPy; "
-            "pip install cupy-cuda13x"
-        ) from None
+    cupy = _import_cupy(f"is a {type(x).__qualname__} on a GPU, which is shared with CuPy")
     return from_cupy(cupy.from_dlpack(x) if hasattr(x, "__dlpack__") else cupy.asarray(x))
+
+
+def _import_cupy(why: str) -> ModuleType:
+    try:
+        return importlib.import_module("cupy")
+    except ImportError:
+        raise BackendMissingError(f"{why}; pip install cupy-cuda13x") from None
+
+
+def by_cupy(
+    name: str, function: Callable[..., Any], arguments: dict[str, Any], device: DeviceArray
+) -> Any:
+    """function(**arguments), the arrays among them as CuPy's on one device and its stream."""
+    cupy = _import_cupy(f"{name}: arrays on a GPU are computed with by CuPy")
+    adapter = device.adapter
+
+    def as_cupy(a: Any) -> Any:
+        if isinstance(a, np.ndarray) and not isinstance(a, DeviceArray):
+            return cupy.asarray(a)
+        if not isinstance(a, DeviceArray):
+            return a
+        owner = (a.astype(np.float32) if a.dtype == BFLOAT16 else a).unwrap()  # CuPy has none
+        return owner if isinstance(adapter, CuPy) else cupy.from_dlpack(owner)
+
+    with cupy.cuda.Device(adapter.device), adapter.as_stream_of(cupy):
+        return function(**{key: as_cupy(a) for key, a in arguments.items()})
 
 
 def torch_plain(x: Any) -> Any:

@@ -11,21 +11,27 @@ import numpy as np
 
 from softmap import _runtime
 from softmap._arrays import (
+    CUPY,
     DASK,
     Array,
     arrays_in,
     common_library_of_peers,
     lazily,
+    library_of,
     with_arrays,
 )
 from softmap._check import as_array, as_float_array, as_kernel_array, host_only, raise_shape
+from softmap._device import DeviceArray, by_cupy
 
 __all__ = [
     "Array",
     "at",
+    "beside",
     "broadcast",
     "float_rows",
     "floats",
+    "host_floats",
+    "in_dtype",
     "integers",
     "raise_shape",
     "recipe",
@@ -58,6 +64,13 @@ def _with_an_axis(function: str, name: str, a: Array) -> Array:
     return a
 
 
+def host_floats(function: str, name: str, x: object) -> Array:
+    """For what is computed on the host only."""
+    a = floats(function, name, x)
+    host_only(function, "it", name, a)
+    return a
+
+
 def integers(function: str, name: str, x: object) -> Array:
     a = as_array(function, name, x)
     if a.dtype.kind not in "biu":
@@ -71,7 +84,8 @@ def recipe(
     """Make a function of NumPy arrays one of arrays of any library.
 
     `readers` says for each array argument how it is read; None stays None. NaN and infinite
-    results are values here, so that nothing warns. Dask arrays stay lazy: `core` is the number of
+    results are values here, so that nothing warns. Arrays on a device come as CuPy's, to which
+    NumPy's functions hand on what they are given. Dask arrays stay lazy: `core` is the number of
     last axes of an argument that belong to one problem, where that is not 1 for rows and 0 for
     others. It is None where problems are not apart, so that all data are needed at once.
     """
@@ -94,11 +108,15 @@ def recipe(
                 return result
             for key, value in given.items():
                 bound.arguments[key] = readers[key](name, key, value)
-                host_only(name, "it", key, bound.arguments[key])
+            device = next((a for a in bound.arguments.values() if isinstance(a, DeviceArray)), None)
             with np.errstate(all="ignore"):
-                found = _by_blocks(function, bound, {k: axes[k] for k in given}, core is not None)
-            returned = (library.from_numpy(part, like) for part in arrays_in(found))
-            return with_arrays(found, returned)  # type: ignore[no-any-return]
+                if device is not None:
+                    found = by_cupy(name, function, bound.arguments, device)
+                else:
+                    own = {k: axes[k] for k in given}
+                    found = _by_blocks(function, bound, own, core is not None)
+            back = library.from_numpy if device is None else library.from_cupy
+            return with_arrays(found, (back(part, like) for part in arrays_in(found)))  # type: ignore[no-any-return]
 
         return call
 
@@ -156,6 +174,18 @@ def _by_blocks(
     return result
 
 
+def beside(a: Any, x: Any) -> Any:
+    """A NumPy array where x lies."""
+    return np.asarray(a, like=x) if library_of(x) is CUPY else a
+
+
+def in_dtype(value: Any, x: Any) -> Any:
+    """A number or an array in the dtype of x, and where x lies."""
+    if isinstance(value, (int, float, np.generic)):
+        return x.dtype.type(value)
+    return beside(value.astype(x.dtype, copy=False), x)
+
+
 def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:
     """The arrays in one shape, or an error that names them."""
     try:
@@ -184,7 +214,7 @@ def at(x: Array, column: Array) -> Any:
     """The entry of x in one column a row; NaN where it has no such column."""
     n = x.shape[-1]
     if n == 0:
-        return np.full(x.shape[:-1], np.nan, x.dtype)
+        return np.full_like(x, np.nan, shape=x.shape[:-1])
     found = np.take_along_axis(x, np.clip(column, 0, n - 1)[..., None], axis=-1)[..., 0]
     return np.where((column >= 0) & (column < n), found, np.nan).astype(x.dtype, copy=False)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import at, float_rows, raise_shape, recipe, rows
+from softmap.systems._recipe import at, beside, float_rows, raise_shape, recipe, rows
 
 __all__ = ["BestOf", "best_of_n", "keep", "score", "temperature"]
 
@@ -105,11 +105,11 @@ def best_of_n(scores: Any, *, threshold: float = np.inf) -> BestOf:
     enough = scores >= threshold
     first = enough.argmax(axis=-1)
     drawn = np.where(at(enough, first), 1 + first, n)
-    seen = (np.arange(n) < drawn[..., None]) & ~np.isnan(scores)
+    seen = (beside(np.arange(n), scores) < drawn[..., None]) & ~np.isnan(scores)
     values = np.where(seen, scores, -np.inf)
-    best = np.asarray(values.argmax(axis=-1))
-    if (none := np.asarray(at(values, best) == -np.inf)).any():  # NaN, or really -inf
-        best[none] = np.where(seen[none].any(axis=-1), seen[none].argmax(axis=-1), -1)
+    best = values.argmax(axis=-1)
+    unknown = np.where(seen.any(axis=-1), seen.argmax(axis=-1), -1)  # for NaN, or really -inf
+    best = np.where(at(values, best) == -np.inf, unknown, best)
     return BestOf(best, drawn)
 
 

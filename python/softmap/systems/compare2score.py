@@ -6,7 +6,7 @@ import numpy as np
 
 from softmap.fit_many import AnchorScores, score_against_anchors
 from softmap.softmax import level_scores
-from softmap.systems._recipe import Array, broadcast, floats, raise_shape, recipe, rows
+from softmap.systems._recipe import Array, broadcast, floats, host_floats, raise_shape, recipe, rows
 
 __all__ = ["comparison_matrix", "levels", "preference", "score", "select_anchors"]
 
@@ -64,7 +64,7 @@ def levels(mos_first: Any, std_first: Any, mos_second: Any, std_second: Any) -> 
     return np.where((sa >= 0) & (sb >= 0) & np.isfinite(d), level, np.int8(-1))
 
 
-@recipe(None, mos=floats, std=floats)
+@recipe(None, mos=host_floats, std=host_floats)
 def select_anchors(
     mos: Any,
     std: Any,
@@ -225,7 +225,9 @@ def comparison_matrix(preferences: Any, anchors: Any) -> Any:
     if anchors.shape != (m, m):
         rule = f"preferences of {m} anchors need ({m}, {m})"
         raise_shape("compare2score.comparison_matrix", "anchors", anchors.shape, rule)
-    table: Array = np.full((*p.shape[:-1], m + 1, m + 1), 0.5, np.result_type(p, anchors))
+    table: Array = np.full_like(
+        p, 0.5, shape=(*p.shape[:-1], m + 1, m + 1), dtype=np.result_type(p, anchors)
+    )
     table[..., :m, :m], table[..., m, :m], table[..., :m, m] = anchors, p, 1 - p
     return table
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from softmap.pairwise import preference
 from softmap.softmax import LevelScores, level_scores
-from softmap.systems._recipe import broadcast, floats, recipe, rows
+from softmap.systems._recipe import beside, broadcast, floats, in_dtype, recipe, rows
 
 __all__ = ["SoftLabels", "score", "soft_labels", "text_level"]
 
@@ -61,7 +61,7 @@ def score(logits: Any, tokens: Any = None, *, open_set: bool = False) -> LevelSc
     if not open_set:
         return closed
     p = closed.probabilities * closed.mass[..., None]
-    w = LEVELS.astype(p.dtype)
+    w = in_dtype(LEVELS, p)
     mean = closed.score * closed.mass
     return LevelScores(mean, (p * (w - mean[..., None]) ** 2).sum(axis=-1), p, closed.mass)
 
@@ -149,26 +149,27 @@ def soft_labels(
         raise ValueError(f"{name}: high = {high!r}, it must be above low = {low!r}")
     mos, std = broadcast(name, mos=mos, std=std)
     dtype = np.result_type(mos, std)
+    levels = in_dtype(LEVELS, mos.astype(np.float64))
     m = 4 * (mos.astype(np.float64)[..., None] - low) / (high - low) + 1
     s = 4 * std.astype(np.float64)[..., None] / (high - low)
-    q = _density(m, s, density)
-    alpha = (m - 3) / (q @ (LEVELS - 3))[..., None]
+    q = _density(m, s, levels, density)
+    alpha = (m - 3) / (q @ (levels - 3))[..., None]
     close = abs(m - 3) < 1e-4  # alpha is even and smooth around m = 3, where it is 0 / 0
-    beside = _density(3 + 1e-4, s[close][:, None], density)
-    alpha[close] = 1e-4 / (beside @ (LEVELS - 3))
+    beside = _density(3 + 1e-4, s[close][:, None], levels, density)
+    alpha[close] = 1e-4 / (beside @ (levels - 3))
     p = np.maximum(alpha * q + (1 - alpha * q.sum(axis=-1, keepdims=True)) / 5, 0)
-    shift = abs((p @ LEVELS)[..., None] - m)
+    shift = abs((p @ levels)[..., None] - m)
     good = (m >= 1) & (m <= 5) & (s >= 0)
     fallback = (good & ((s < min_std) | ~(shift <= max_shift)))[..., 0]
-    p[fallback] = np.maximum(1 - abs(m[fallback] - LEVELS), 0)
+    p[fallback] = np.maximum(1 - abs(m[fallback] - levels), 0)
     p[~good[..., 0]] = np.nan
     return SoftLabels(p.astype(dtype, copy=False), fallback)
 
 
-def _density(m: Any, s: Any, density: str) -> Any:
+def _density(m: Any, s: Any, levels: Any, density: str) -> Any:
     if density == "pdf":
-        return np.exp(-(((LEVELS - m) / s) ** 2) / 2) / (s * np.sqrt(2 * np.pi))
-    above, below = (preference((LEVELS + h - m) / s, 0.0, link="probit") for h in (0.5, -0.5))
+        return np.exp(-(((levels - m) / s) ** 2) / 2) / (s * np.sqrt(2 * np.pi))
+    above, below = (preference((levels + h - m) / s, 0.0, link="probit") for h in (0.5, -0.5))
     return above - below
 
 
@@ -205,5 +206,5 @@ def text_level(mos: Any, *, low: float, high: float) -> Any:
     array([1, 1, 2, 3, 4, 5, 0], dtype=int8)
     """
     edges = low + (high - low) * np.arange(1, 5) / 5
-    level = (1 + np.searchsorted(edges, mos)).astype(np.int8)
+    level = (1 + np.searchsorted(beside(edges, mos), mos)).astype(np.int8)
     return np.where((mos >= low) & (mos <= high), level, np.int8(0))

@@ -7,6 +7,7 @@ import numpy as np
 
 from softmap.softmax import logsumexp
 from softmap.systems._recipe import (
+    beside,
     broadcast,
     float_rows,
     floats,
@@ -100,7 +101,7 @@ def kl_loss(logits: Any, tokens: Any, labels: Any) -> Any:
     if labels.shape[-1:] != columns.shape:
         rule = f"its last axis must be {len(columns)}, the number of tokens"
         raise_shape("deqa_losses.kl_loss", "labels", labels.shape, rule)
-    log_p = logits[..., columns] - logsumexp(logits, -1, keepdims=True)
+    log_p = logits[..., beside(columns, logits)] - logsumexp(logits, -1, keepdims=True)
     excess = np.log(labels) - log_p
     excess[np.broadcast_to(labels == 0, excess.shape)] = 0
     return row_dot(labels, excess)

@@ -8,13 +8,7 @@ import numpy as np
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
-from softmap.systems._recipe import (
-    broadcast,
-    float_rows,
-    integers,
-    recipe,
-    row_sum,
-)
+from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe, row_sum
 
 __all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
 
@@ -77,7 +71,7 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     array([0.75,  nan, 0.5 ])
     """
     s, right = broadcast("dexml.decoupled_softmax", scores=scores, positives=positives != 0)
-    s = s / np.asarray(temperature, dtype=s.dtype)
+    s = s / in_dtype(temperature, s)
     negatives = logsumexp(np.where(right, -np.inf, s), -1, keepdims=True)
     log_p = np.where(right, preference(s, negatives, log=True), np.nan)
     total = row_sum(np.where(right, log_p, 0))
@@ -140,7 +134,7 @@ def soft_top_k(
     >>> result.probabilities.round(4), result.shift.round(4)
     (array([9.820e-01, 1.191e-01, 8.807e-01, 3.000e-04, 1.800e-02]), np.float64(-2.0007))
     """
-    s = np.asarray(alpha / temperature, dtype=scores.dtype) * scores
+    s = in_dtype(alpha / temperature, scores) * scores
     shift = row_root(s, "sigmoid_sum", k)
     q = preference(s + shift[..., None], 0.0)
-    return SoftTopK(q, shift / np.asarray(alpha, dtype=s.dtype))
+    return SoftTopK(q, shift / in_dtype(alpha, s))

@@ -6,7 +6,7 @@ import numpy as np
 
 from softmap.softmax import logsumexp
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import float_rows, floats, recipe, rows
+from softmap.systems._recipe import float_rows, floats, in_dtype, recipe, rows
 
 __all__ = ["abet", "energy", "msp"]
 
@@ -47,7 +47,7 @@ def energy(logits: Any, *, temperature: Any = 1.0) -> Any:
     array([4.])
     """
     lse = logsumexp(logits, -1, temperature=temperature)
-    return -np.asarray(temperature, dtype=lse.dtype) * lse
+    return -in_dtype(temperature, lse) * lse
 
 
 @recipe(cosines=float_rows, temperature=floats)

@@ -9,6 +9,7 @@ from softmap.systems._recipe import (
     at,
     broadcast,
     float_rows,
+    in_dtype,
     integers,
     recipe,
     row_dot,
@@ -72,4 +73,4 @@ def loss(
     v = log_softmax(with_at(s, y, -np.inf), -1, temperature=temperature)
     v[u == 0] = 0  # not 0 times -inf
     second = row_dot(u, v)
-    return -first - np.asarray(gamma * temperature**2, dtype=second.dtype) * second
+    return -first - in_dtype(gamma * temperature**2, second) * second

@@ -9,6 +9,7 @@ from softmap.systems._recipe import (
     broadcast,
     float_rows,
     floats,
+    in_dtype,
     integers,
     recipe,
     row_dot,
@@ -54,7 +55,7 @@ def coral(logits: Any) -> Any:
     """
     more = preference(logits, 0.0)
     n = more.shape[-1]
-    p = np.empty((*more.shape[:-1], n + 1), more.dtype)
+    p = np.empty_like(more, shape=(*more.shape[:-1], n + 1))
     p[..., 0] = preference(0.0, logits[..., 0]) if n else 1
     for k in range(1, n):  # by columns: levels are few
         np.subtract(more[..., k - 1], more[..., k], out=p[..., k])
@@ -99,7 +100,7 @@ def corn(logits: Any) -> Any:
     """
     more, less = preference(logits, 0.0), preference(0.0, logits)
     n = more.shape[-1]
-    p = np.empty((*more.shape[:-1], n + 1), more.dtype)
+    p = np.empty_like(more, shape=(*more.shape[:-1], n + 1))
     p[..., n] = 1  # to reach the level at hand
     for k in range(n):
         np.multiply(p[..., n], less[..., k], out=p[..., k])
@@ -148,7 +149,8 @@ def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     n_logits = logits.shape[-1]
     z, level = broadcast("ordinal.cross_entropy", logits=logits, target=target[..., None])
     level = level[..., 0]
-    signs = np.where(np.arange(n_logits + 1)[:, None] > np.arange(n_logits), 1, -1).astype(z.dtype)
-    log_p = preference(z * np.take(signs, level, axis=0, mode="clip"), 0.0, log=True)
-    loss = -row_dot(log_p, np.broadcast_to(np.asarray(importance, z.dtype), n_logits))
+    signs = np.where(np.arange(n_logits + 1)[:, None] > np.arange(n_logits), 1, -1)
+    own = np.take(in_dtype(signs, z), np.clip(level, 0, n_logits), axis=0)
+    log_p = preference(z * own, 0.0, log=True)
+    loss = -row_dot(log_p, np.broadcast_to(in_dtype(importance, z), n_logits))
     return np.where((level >= 0) & (level <= n_logits), loss, np.nan)

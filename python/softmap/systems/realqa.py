@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import raise_shape, recipe, row_dot, rows
+from softmap.systems._recipe import in_dtype, raise_shape, recipe, row_dot, rows
 
 __all__ = ["DigitScores", "score"]
 
@@ -83,10 +83,11 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
         raise_shape("realqa.score", "logits", logits.shape, rule)
     digits = level_scores(logits, tokens, np.arange(10.0))
     p = digits.probabilities
-    places = places.astype(p.dtype)
-    columns = np.ascontiguousarray(np.moveaxis(p, -1, 0))  # NumPy is slow along short axes
+    places = in_dtype(places, p)
+    columns = np.moveaxis(p, -1, 0).copy()  # NumPy is slow along short axes
     top = columns.max(axis=0)
-    digit = np.where(columns == top, np.arange(10, dtype=p.dtype)[(...,) + (None,) * top.ndim], 10)
+    digit = in_dtype(np.arange(10)[(...,) + (None,) * top.ndim], p)
+    digit = np.where(columns == top, digit, 10)
     rest = digits.score - digit.min(axis=0) * top
     value, residual = (row_dot(part, places) for part in (digits.score, rest))
     return DigitScores(value, row_dot(digits.variance, places**2), residual, digits.score)

@@ -105,7 +105,7 @@ def acceptance(target: Any, draft: Any) -> Acceptance:
     """
     p, q = broadcast("specdec.acceptance", target=target, draft=draft)
     more = np.maximum(p - q, 0)
-    total = np.asarray(row_sum(more))
+    total = row_sum(more)
     ratio = np.minimum(p / q, 1)
     none = q == 0
     ratio[none] = np.where(p[none] >= 0, 1, np.nan)

@@ -6,7 +6,7 @@ import numpy as np
 
 from softmap.row_root import row_root
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import floats, integers, recipe, rows
+from softmap.systems._recipe import floats, in_dtype, integers, recipe, rows
 
 __all__ = ["robust_loss", "temperature"]
 
@@ -51,7 +51,7 @@ def temperature(logits: Any, rho: Any, *, lowest: float = 0.01) -> Any:
     array([1.503659, 0.01    ])
     """
     tau = row_root(logits, "divergence", rho)
-    return np.maximum(tau, np.asarray(lowest, dtype=tau.dtype))
+    return np.maximum(tau, in_dtype(lowest, tau))
 
 
 @recipe(logits=rows, target=integers, temperature=floats)
@@ -93,5 +93,5 @@ def robust_loss(logits: Any, target: Any, temperature: Any, *, rho: float) -> An
     array([0.75])
     """
     log_p = row_statistics(logits, temperature=temperature, target=target).target_log_probability
-    tau = np.asarray(temperature, dtype=log_p.dtype)
-    return tau * (np.asarray(rho - np.log(logits.shape[-1]), dtype=log_p.dtype) - log_p)
+    tau = in_dtype(temperature, log_p)
+    return tau * (in_dtype(rho - np.log(logits.shape[-1]), log_p) - log_p)

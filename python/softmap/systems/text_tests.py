@@ -133,7 +133,7 @@ def cross_entropy_rate(logits_a: Any, logits_b: Any, *, mask: Any = None) -> Any
     log_p = log_softmax(a, -1)
     log_p[p == 0] = 0  # adds nothing, also where it is -inf
     places = -row_dot(p, log_p)
-    return _mean(places, np.ones(places.shape) > 0 if mask is None else mask != 0)
+    return _mean(places, np.ones_like(places) > 0 if mask is None else mask != 0)
 
 
 @dataclass(frozen=True)

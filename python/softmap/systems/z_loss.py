@@ -9,6 +9,7 @@ from softmap.systems._recipe import (
     at,
     broadcast,
     float_rows,
+    in_dtype,
     integers,
     recipe,
     row_dot,
@@ -58,7 +59,7 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     np.float64(1.0)
     """
     o, column = broadcast("z_loss.loss", outputs=outputs, target=target[..., None])
-    n = np.asarray(o.shape[-1], dtype=o.dtype)
-    centred = o - np.asarray(row_sum(o))[..., None] / n
+    n = in_dtype(o.shape[-1], o)
+    centred = o - row_sum(o)[..., None] / n
     z = at(centred, column[..., 0]) / np.sqrt(row_dot(centred, centred) / n)
-    return -preference(a * (z - b), 0.0, log=True) / np.asarray(a, dtype=z.dtype)
+    return -preference(a * (z - b), 0.0, log=True) / in_dtype(a, z)
