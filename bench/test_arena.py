@@ -87,11 +87,11 @@ def test_against_sklearn(measure, who):
         ends = np.stack([left, right], axis=1).ravel()
         signs = np.tile([1.0, -1.0], n_rows)
         lines = sparse.csr_matrix((signs, ends, np.arange(0, 2 * n_rows + 1, 2)))
-        model = linear.LogisticRegression(C=1.0, fit_intercept=False, tol=1e-6, max_iter=300)
+        model = linear.LogisticRegression(C=1.0, fit_intercept=False, tol=1e-8, max_iter=500)
         return model.fit(lines, won).coef_[0]
 
     calls = {"softmap": ours, "sklearn": rival}
-    measure("arrays to scores, 1e6 x 100000, MAP", who, calls[who], ours(), atol=1e-3)
+    measure("arrays to scores, 1e6 x 100000, MAP", who, calls[who], ours(), atol=5e-3)
 
 
 @pytest.mark.parametrize("who", ["softmap", "softmap, bool", "pyarrow"])
