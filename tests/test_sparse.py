@@ -8,6 +8,7 @@ import pytest
 
 import softmap
 from softmap import _backend, _newton
+from softmap._covariance import covariance
 from softmap._sparse import System, ranks_apart
 from softmap._survey import survey
 from softmap.comparisons import Comparisons
@@ -190,7 +191,7 @@ def test_many_items_have_scores_and_errors(errors):
     theta = np.append(found.scores, found.first_advantage.value)
     terms, gradient = problem.evaluate(theta)
     assert problem.gradient_max(gradient, survey(c, "half").used) < 1e-12
-    v, (advantage,) = _newton.covariance(problem, theta, terms, errors, "half", None)
+    v, (advantage,) = covariance(problem, theta, terms, errors, "half", None)
     assert found.first_advantage.standard_error == pytest.approx(math.sqrt(advantage), rel=1e-6)
     ratio = found.standard_errors / np.sqrt(np.diag(v))
     assert np.sqrt(np.mean((ratio - 1.0) ** 2)) < 1.5 * found.error_uncertainty

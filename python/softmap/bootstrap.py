@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from softmap._backend import cpu
 from softmap._columns import Floats, Ints
+from softmap._covariance import inverse_information
 from softmap._newton import (
     Problem,
     groups_of,
-    inverse_information,
     make_problem,
     newton,
 )

@@ -12,9 +12,10 @@ import numpy as np
 
 from softmap._check import check_choice
 from softmap._columns import Floats
+from softmap._covariance import covariance, ranks, variances_alone
 from softmap._existence import require_maximum
 from softmap._findings import findings_of, not_converged, rough_errors
-from softmap._newton import Problem, covariance, make_problem, newton, ranks, variances_alone
+from softmap._newton import Problem, make_problem, newton
 from softmap._sparse import ranks_apart
 from softmap._survey import Survey, survey
 from softmap.comparisons import Comparisons
