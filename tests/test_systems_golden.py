@@ -101,6 +101,17 @@ EXAMPLES = {
         [(r := adaptive_compute.best_of_n([0.62, 0.91, 0.35], threshold=0.9)).best, r.drawn],
         [1, 2],
     ),
+    "DeQA soft label near the end": lambda: (
+        deqa.soft_labels(98.0, 9.0, low=1.0, high=100.0).probabilities,
+        [
+            *(0.94399338529188084175, 0.04360545099918914836, 0.0041342954482389948303),
+            *(0.0041334341303503901803, 0.0041334341303406248799),
+        ],
+    ),
+    "options of a question": lambda: (
+        softmap.softmax([1.25, 0.5, 2.75, 2.5]),
+        [0.10588286712722852, 0.05001552493922384, 0.47453408834015764, 0.36956751959339],
+    ),
     **{
         f"ZPE, {name}": lambda name=name, want=want: (
             zpe.weights(IMAGES, RANDOM, normalization=name),
