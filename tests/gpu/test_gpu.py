@@ -4,6 +4,7 @@ The cases of the families run there as well: `pytest -k cuda` takes the GPU as o
 """
 
 import dataclasses
+import importlib
 import re
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import pytest
 
 import on_gpu
 import softmap
+import systems_cases
 from softmap import _backend
 
 if reason := on_gpu.why_not():
     pytest.skip(f"no test on a GPU: {reason}", allow_module_level=True)
 
-from test_device import CALLS, X, parts
+from test_device import CALLS, ON_HOST, X, parts
 
 RNG = np.random.default_rng(11)
 
@@ -124,6 +126,26 @@ def check_close(library, case, result, expected):
 @pytest.mark.parametrize("case", WITH_KERNEL)
 def test_operation_agrees_with_the_cpu(library, case):
     check_close(library, case, CALLS[case](library.put), CALLS[case](lambda a: a))
+
+
+@pytest.mark.parametrize("name", sorted(set(systems_cases.CASES) - ON_HOST))
+def test_recipe_agrees_with_the_cpu(library, name):
+    pytest.importorskip("cupy", reason="CuPy is not installed")
+    module, function = name.split(".")
+    call = getattr(importlib.import_module(f"softmap.systems.{module}"), function)
+    arguments, options = systems_cases.CASES[name]
+
+    def put(x):
+        return library.put(x) if isinstance(x, np.ndarray) else x
+
+    want = parts(call(*arguments, **options))
+    got = parts(call(*map(put, arguments), **{k: put(v) for k, v in options.items()}))
+    for key, result in got.items():
+        on_device = isinstance(result, library.kind)
+        assert result is None or on_device or not any(isinstance(x, np.ndarray) for x in arguments)
+        value = library.get(result) if on_device else result
+        if value is not None:
+            np.testing.assert_allclose(value, want[key], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
