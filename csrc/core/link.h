@@ -69,15 +69,14 @@ struct Logit {
   SOFTMAP_HD static V third(const LinkSlopes<V>& f, V, V, V w, V l) {
     return (w + l) * f.win_curve * (f.loss - f.win);
   }
-  // min(F(d), F(-d)) for d = s_a - s_b from the marks of both, with |s| <= kMarkReach. The sum of the marks is s + low exactly.
+  // min(F(d), F(-d)) for d = s_a - s_b from the marks of both, with |s| <= kMarkReach, and from the first half of the bits of
+  // 1 / (a + b). The sum of the marks is s + low exactly.
   template <class T>
   static constexpr T kMarkReach = sizeof(T) > 4 ? T(690) : T(85);
   template <class V>
-  SOFTMAP_HD static V smaller_between(V a, V b) {
-    using T = typename lane<V>::Scalar;
-    const V large = max(a, b), small = min(a, b), s = a + b, low = small - (s - large), inverse = V(T(1)) / s;
-    const V q = small * inverse;
-    return fmadd(fmadd(-q, s, small) - q * low, inverse, q);
+  SOFTMAP_HD static V smaller_between(V a, V b, V inverse) {
+    const V large = max(a, b), small = min(a, b), s = a + b, low = small - (s - large), q = small * inverse;
+    return fmadd(fmadd(-q, low, fmadd(-q, s, small)), inverse, q);
   }
   template <class V>
   SOFTMAP_HD static V steepest(V) {

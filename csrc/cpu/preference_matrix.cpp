@@ -1,6 +1,7 @@
 #include "core/pair.h"
 #include "cpu/lanes_exp.h"
 #include "cpu/lanes_half.h"
+#include "cpu/lanes_reciprocal.h"
 #include "cpu/parallel.h"
 #include "cpu/transpose.h"
 #include "pairwise.h"
@@ -52,7 +53,8 @@ struct Smaller<core::Logit, T> {
   static constexpr bool kMarked = true;
   using L = Lanes<T>;
   static L mark(L s) { return select(abs(s) <= L(core::Logit::kMarkReach<T>), core::exp(s), L(core::kNaN<T>)); }
-  L quick(L my_mark, L their_mark, L) const { return core::Logit::smaller_between(my_mark, their_mark); }
+  static L quick(L mine, L theirs) { return core::Logit::smaller_between(mine, theirs, half_reciprocal(mine + theirs)); }
+  static L quick(L mine, L theirs, L) { return quick(mine, theirs); }
   static L direct(L d) { return core::Logit::probability(-abs(d)); }
 };
 
@@ -168,6 +170,91 @@ void mark_scores(const T* scores, Index n, T* marks, const Exec& exec) {
   });
 }
 
+// 0, 1, 2, ...: from k on it takes the last lanes of one register from lane k on, then the first ones of another.
+template <class T>
+struct Sequence {
+  typename core::Format<T>::Int entry[2 * Lanes<T>::size];
+  constexpr Sequence() : entry{} {
+    for (int k = 0; k < 2 * Lanes<T>::size; ++k) entry[k] = k;
+  }
+};
+template <class T>
+inline constexpr Sequence<T> kSequence{};
+
+// Matrices in the order in which they lie in memory, each probability by itself: from marks that costs no more than mirror
+// images, and leaves nothing to copy. Between stores past the caches there must be no others, which would wait for them; so
+// registers that two rows share are put together, and only those at both ends of all rows are stored in part.
+template <class Link, class T>
+class MarkedRows {
+  using L = Lanes<T>;
+  static constexpr int kSide = L::size;
+
+ public:
+  // complete: whether all scores have a mark.
+  MarkedRows(const T* scores, const T* marks, Index n, bool complete)
+      : scores_(scores), marks_(marks), n_(n), complete_(complete) {}
+
+  // The rows [first, last) of all problems, at least two registers long each.
+  template <bool kStreams>
+  [[gnu::flatten]] void write(Index first, Index last, T* out) const {
+    T* to = out + first * n_;
+    Index carried = 0;  // numbers of the row before that wait
+    L tail(T(0));
+    Index start = first / n_ * n_;  // of the problem
+    for (Index row = first; row < last; ++row) {
+      if (row == start + n_) start = row;
+      const L mine(marks_[row]);
+      Index k = 0;
+      const auto put = [&](L x) {
+        if constexpr (kStreams) {
+          stream(x, to);
+        } else {
+          x.store(to);
+        }
+        to += kSide;
+      };
+      const auto put_part = [&](Index from, Index count) {
+        probabilities(row, start + from, mine).store(to, static_cast<int>(count));
+        to += count;
+      };
+      if (carried > 0) {
+        put(permute(tail, probabilities(row, start, mine), kSequence<T>.entry + kSide - carried));
+        k = kSide - carried;
+      } else if (kStreams && row == first) {
+        k = Index(-reinterpret_cast<std::uintptr_t>(to) % (kSide * sizeof(T)) / sizeof(T));
+        if (k > 0) put_part(0, k);
+      }
+      for (; k + kSide <= n_; k += kSide) put(probabilities(row, start + k, mine));
+      carried = n_ - k;
+      if (carried == 0) continue;
+      if (!kStreams || row == last - 1) {
+        probabilities(row, start + n_ - kSide, mine).store(to + carried - kSide);
+        to += carried;
+        carried = 0;
+      } else {
+        tail = probabilities(row, start + n_ - kSide, mine);
+      }
+    }
+    if constexpr (kStreams) stream_fence();
+  }
+
+ private:
+  // Of a score to beat those from `other` on.
+  L probabilities(Index row, Index other, L mine) const {
+    const L small = Smaller<Link, T>::quick(mine, L::load(marks_ + other));
+    if (!complete_ && !all(small == small)) return direct(row, other, small);
+    return select(L::load(scores_ + other) < L(scores_[row]), L(T(1)) - small, small);
+  }
+  [[gnu::noinline]] L direct(Index row, Index other, L marked) const {
+    const L mine(scores_[row]), theirs = L::load(scores_ + other);
+    const L small = select(marked == marked, marked, Smaller<Link, T>::direct(mine - theirs));
+    return select(theirs < mine, L(T(1)) - small, small);
+  }
+  const T *scores_, *marks_;
+  Index n_;
+  bool complete_;
+};
+
 // A result that no cache holds is written past the caches, in longer pieces where they begin within lines.
 template <class Link, class T, class S>
 void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
@@ -180,6 +267,17 @@ void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
   const Scratch<T> own_marks(1, Smaller<Link, T>::kMarked ? n_scores : 0);
   if constexpr (Smaller<Link, T>::kMarked) mark_scores<Link>(in.scores, n_scores, own_marks[0], exec);
   const T* const marks = Smaller<Link, T>::kMarked ? own_marks[0] : in.scores;
+  if constexpr (Smaller<Link, T>::kMarked && sizeof(S) == sizeof(T)) {
+    if (n >= 2 * Lanes<T>::size) {
+      bool complete = true;
+      for (Index k = 0; k < n_scores; ++k) complete &= marks[k] == marks[k];
+      const MarkedRows<Link, T> rows(in.scores, marks, n, complete);
+      parallel_for(exec, n_scores, kChunk / n + 1, size, [&](Index first, Index last, int) {
+        streams ? rows.template write<true>(first, last, out) : rows.template write<false>(first, last, out);
+      });
+      return;
+    }
+  }
   const Scratch<S> rooms(slots_for(exec, n_units, chunk, size), 2 * side * side);
   parallel_for(exec, n_units, chunk, size, [&](Index first, Index last, int slot) {
     for (Index k = first; k < last; ++k) {
