@@ -13,6 +13,8 @@ enum class Special {
   log_ndtr,
   inverse_mills,
   mills_curvature,
+  logistic_slope,
+  logistic_curvature,
   logit_slope,
   probit_slope,
   copy_past_caches

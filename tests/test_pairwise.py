@@ -82,6 +82,8 @@ def test_special_of_special_values(backend, dtype):
         "sigmoid": [0, 1, NAN],
         "log_sigmoid": [-INF, 0, NAN],
         "softplus": [0, INF, NAN],
+        "logistic_slope": [1, 0, NAN],
+        "logistic_curvature": [0, 0, NAN],
         "ndtr": [0, 1, NAN],
         "log_ndtr": [-INF, 0, NAN],
         "inverse_mills": [INF, 0, NAN],

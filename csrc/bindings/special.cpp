@@ -9,8 +9,9 @@ namespace backend = SOFTMAP_BACKEND;
 
 // A function by its name, over C-contiguous arrays of one size and dtype.
 void special(const std::string& name, const py::array& x, py::array out) {
-  const char* const names[] = {"sigmoid",       "log_sigmoid",     "softplus",    "ndtr",         "log_ndtr",
-                               "inverse_mills", "mills_curvature", "logit_slope", "probit_slope", "copy_past_caches"};
+  const char* const names[] = {
+      "sigmoid",         "log_sigmoid",    "softplus",           "ndtr",        "log_ndtr",     "inverse_mills",
+      "mills_curvature", "logistic_slope", "logistic_curvature", "logit_slope", "probit_slope", "copy_past_caches"};
   int f = 0;
   for (const char* const known : names) {
     if (name == known) break;

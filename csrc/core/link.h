@@ -8,6 +8,7 @@
 //   slopes(d)              derivatives of log F at d and at -d, which Newton's method needs
 //   mark(s)                what slopes_between needs of a score, |s| <= kReach
 //   slopes_between(a, b)   slopes(s_a - s_b) of the marks of two scores, each off by 2^-49 max(1, |d|) at most
+//   kUnit                  about what a difference of 1 in the scores of the logistic link is in those of this one
 //   steepest(d)            what (log F)' does not exceed within |d|
 //   third(f, a, b, w, l)   third derivative of w log F(d) + l log F(-d) by d, roughly, with f = slopes_between(a, b)
 //   kBend, kTwist          what |(log F)'''| and |(log F)''''| do not exceed
@@ -33,7 +34,7 @@ struct LinkSlopes {
 
 // Bradley-Terry: F(d) = 1 / (1 + exp(-d)). Bradley & Terry 1952.
 struct Logit {
-  static constexpr double kReach = 40, kBend = 0.0963, kTwist = 0.125;
+  static constexpr double kUnit = 1, kReach = 40, kBend = 0.0963, kTwist = 0.125;
   template <class V>
   SOFTMAP_HD static V probability(V d) {
     return sigmoid(d);
@@ -50,10 +51,10 @@ struct Logit {
   // (log F)'(d) = F(-d),  -(log F)''(d) = F(d) F(-d)
   template <class V>
   SOFTMAP_HD static LinkSlopes<V> slopes(V d) {
-    using T = typename lane<V>::Scalar;
-    const V one = V(T(1)), e = exp(-abs(d)), q = one / (one + e), small = e * q, curve = q * small;
-    const auto negative = d < V(T(0));
-    return {select(negative, q, small), select(negative, small, q), curve, curve};
+    const auto f = logistic(d);
+    const V curve = fmadd(f.small, f.large, fmadd(f.small, f.large_low, f.small_low * f.large));
+    const auto negative = d < V(typename lane<V>::Scalar(0));
+    return {select(negative, f.large, f.small), select(negative, f.small, f.large), curve, curve};
   }
   template <class V>
   SOFTMAP_HD static V mark(V s) {
@@ -86,7 +87,7 @@ struct Logit {
 
 // Thurstone's case V with variances 1/2: F(d) = Phi(d). Thurstone 1927.
 struct Probit {
-  static constexpr double kReach = 20, kBend = 0.2968, kTwist = 0.189;
+  static constexpr double kUnit = 0.6, kReach = 20, kBend = 0.2968, kTwist = 0.189;
   template <class V>
   SOFTMAP_HD static V probability(V d) {
     return ndtr(d);

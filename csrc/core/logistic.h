@@ -13,6 +13,19 @@ SOFTMAP_HD V sigmoid(V x) {
   return fmadd(fmadd(-q, s, above) - q * low, inverse, q);
 }
 
+// sigmoid(-|x|) and sigmoid(|x|), each with what rounding took from it.
+template <class V>
+struct Logistic {
+  V small, small_low, large, large_low;
+};
+template <class V>
+SOFTMAP_HD Logistic<V> logistic(V x) {
+  const V one = V(typename lane<V>::Scalar(1)), e = exp(-abs(x)), s = one + e, low = e - (s - one), inverse = one / s;
+  const auto rest = [&](V a, V q) { return (fmadd(-q, s, a) - q * low) * inverse; };  // of a / (s + low), beside q
+  const V rough_small = e * inverse, small = rough_small + rest(e, rough_small), large = inverse + rest(one, inverse);
+  return {small, rest(e, small), large, rest(one, large)};
+}
+
 // log sigmoid(x) = min(x, 0) - log1p(exp(-|x|)).
 template <class V>
 SOFTMAP_HD V log_sigmoid(V x) {

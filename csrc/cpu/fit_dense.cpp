@@ -61,10 +61,10 @@ Solver solver_for(const Tile& t, const FitOptions& options) {
 }
 
 // Lanes of a tile that need no precautions are solved; false where that is not tried.
-using Quick = M (*)(const Tile&, State&, const FitOptions&, bool predicts);
+using Quick = M (*)(const Tile&, State&, const FitOptions&, bool started, bool predicts);
 template <class Link, int N>
-M solve_ordinary(const Tile& t, State& st, const FitOptions& options, bool predicts) {
-  return OrdinaryNewton<Registers, Link, N>{t, st}.solve_tile(options, predicts);
+M solve_ordinary(const Tile& t, State& st, const FitOptions& options, bool started, bool predicts) {
+  return OrdinaryNewton<Registers, Link, N>{t, st}.solve_tile(options, started, predicts);
 }
 template <class Link>
 Quick quick_for(int n) {
@@ -182,7 +182,7 @@ void for_each_tile(int n, bool ordered, bool ties, Index n_problems, const Prior
         st.status = load_lot(lot, priors, options, load, t, st);
         const M none = st.grounded & !st.grounded;
         if (hint.known) start_near(hint, t, st);
-        const M ok = (all(st.grounded) ? none : quick(t, st, options, hint.predicts)) | !(st.status == V(0.));
+        const M ok = (all(st.grounded) ? none : quick(t, st, options, hint.known, hint.predicts)) | !(st.status == V(0.));
         select(ok, V(1.), V(0.)).store(solved);
         if (any(ok)) finish(st, lot);
       }

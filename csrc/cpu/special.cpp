@@ -55,6 +55,10 @@ void special(Special f, const T* x, Span<T> out) {
       return map(x, out, [](L v) { return core::inverse_mills(v); });
     case Special::mills_curvature:
       return map(x, out, [](L v) { return core::inverse_mills_curvature(v); });
+    case Special::logistic_slope:
+      return map(x, out, [](L v) { return core::Logit::slopes(v).win; });
+    case Special::logistic_curvature:
+      return map(x, out, [](L v) { return core::Logit::slopes(v).win_curve; });
     case Special::logit_slope:
       return map(x, out, [](L v) { return quick_slope<core::Logit>(v); });
     case Special::probit_slope:

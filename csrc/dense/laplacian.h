@@ -25,37 +25,58 @@ struct Laplacian {
   Column inverse;                                          // 1 / d_i
 };
 
-// Gives row i what it gets when the kCount items from k on are eliminated, whose rows are not yet divided by d.
-template <int kCount, int N, class P, int kItems>
+// Gives the kRows rows from i on what they get when the kCount items from k on are eliminated, whose rows are not yet divided by
+// d. Several rows at once read those of the items once.
+template <int kRows, int kCount, int N, class P, int kItems>
 SOFTMAP_HD void eliminate_from(Laplacian<P, kItems>& a, int n, int i, int k) {
   using V = typename P::V;
-  const int i_row = row_start(n, i);
-  int row[kCount];
-  V ratio[kCount], p = a.p[i];
+  int row[kCount], of[kRows];
+  V ratio[kRows][kCount];
   SOFTMAP_UNROLL(kCount)
-  for (int q = 0; q < kCount; ++q) {
-    row[q] = row_start(n, k + q);
-    ratio[q] = a.h[row[q] + i] * a.inverse[k + q];
-    p = fmadd(a.p[k + q], ratio[q], p);
-  }
-  a.p[i] = p;
-  SOFTMAP_UNROLL(N)
-  for (int j = i + 1; j < n; ++j) {
-    V h = a.h[i_row + j];
+  for (int q = 0; q < kCount; ++q) row[q] = row_start(n, k + q);
+  SOFTMAP_UNROLL(kRows)
+  for (int r = 0; r < kRows; ++r) {
+    of[r] = row_start(n, i + r);
+    V p = a.p[i + r];
     SOFTMAP_UNROLL(kCount)
-    for (int q = 0; q < kCount; ++q) h = fmadd(ratio[q], a.h[row[q] + j], h);
-    a.h[i_row + j] = h;
+    for (int q = 0; q < kCount; ++q) {
+      ratio[r][q] = a.h[row[q] + i + r] * a.inverse[k + q];
+      p = fmadd(a.p[k + q], ratio[r][q], p);
+    }
+    a.p[i + r] = p;
+    SOFTMAP_UNROLL(kRows)
+    for (int j = r + 1; j < kRows; ++j) {
+      V h = a.h[of[r] + i + j];
+      SOFTMAP_UNROLL(kCount)
+      for (int q = 0; q < kCount; ++q) h = fmadd(ratio[r][q], a.h[row[q] + i + j], h);
+      a.h[of[r] + i + j] = h;
+    }
+  }
+  SOFTMAP_UNROLL(N)
+  for (int j = i + kRows; j < n; ++j) {
+    V h[kRows];
+    SOFTMAP_UNROLL(kRows)
+    for (int r = 0; r < kRows; ++r) h[r] = a.h[of[r] + j];
+    SOFTMAP_UNROLL(kCount)
+    for (int q = 0; q < kCount; ++q) {
+      const V from = a.h[row[q] + j];
+      SOFTMAP_UNROLL(kRows)
+      for (int r = 0; r < kRows; ++r) h[r] = fmadd(ratio[r][q], from, h[r]);
+    }
+    SOFTMAP_UNROLL(kRows)
+    for (int r = 0; r < kRows; ++r) a.h[of[r] + j] = h[r];
   }
 }
 
 // N is n where that is known when compiling, else 0. grounded: lanes whose p are all 0; there the last x is set to 0. Any other
 // pivot that is 0 makes x infinite or NaN.
 //
-// Large systems do not fit into the first cache: four items are eliminated before the rest of the rows is gone through once.
+// Large systems do not fit into the first cache: four items are eliminated before the rest of the rows is gone through once, some
+// rows at a time where registers allow.
 template <int N, class P, int kItems, class Mask>
 SOFTMAP_HD void factor(Laplacian<P, kItems>& a, int n_items, Mask grounded) {
   using V = typename P::V;
-  constexpr int kBlock = N > 0 ? 1 : 4;
+  constexpr int kBlock = N > 0 ? 1 : 4, kRows = P::kGroups ? 4 : 1;
   const int n = N > 0 ? N : n_items;
   const auto invert = [&](int k) {
     const int k_row = row_start(n, k);
@@ -74,10 +95,12 @@ SOFTMAP_HD void factor(Laplacian<P, kItems>& a, int n_items, Mask grounded) {
   if constexpr (kBlock == 4) {
     for (; first + kBlock < n; first += kBlock) {
       invert(first);
-      eliminate_from<1, N>(a, n, first + 1, first), invert(first + 1);
-      eliminate_from<2, N>(a, n, first + 2, first), invert(first + 2);
-      eliminate_from<3, N>(a, n, first + 3, first), invert(first + 3);
-      for (int i = first + kBlock; i < n; ++i) eliminate_from<kBlock, N>(a, n, i, first);
+      eliminate_from<1, 1, N>(a, n, first + 1, first), invert(first + 1);
+      eliminate_from<1, 2, N>(a, n, first + 2, first), invert(first + 2);
+      eliminate_from<1, 3, N>(a, n, first + 3, first), invert(first + 3);
+      int i = first + kBlock;
+      for (; i + kRows <= n; i += kRows) eliminate_from<kRows, kBlock, N>(a, n, i, first);
+      for (; i < n; ++i) eliminate_from<1, kBlock, N>(a, n, i, first);
       for (int k = first; k < first + kBlock; ++k) divide(k);
     }
   }
@@ -85,7 +108,7 @@ SOFTMAP_HD void factor(Laplacian<P, kItems>& a, int n_items, Mask grounded) {
   for (int k = first; k < n - 1; ++k) {
     invert(k);
     SOFTMAP_UNROLL(N)
-    for (int i = k + 1; i < n; ++i) eliminate_from<1, N>(a, n, i, k);
+    for (int i = k + 1; i < n; ++i) eliminate_from<1, 1, N>(a, n, i, k);
     divide(k);
   }
   a.inverse[n - 1] = select(grounded, V(0.), V(1.) / a.p[n - 1]);

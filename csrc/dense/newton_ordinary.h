@@ -146,9 +146,10 @@ struct OrdinaryNewton {
   //
   // H^-1 has no negative entry and H 1 = precision, so a gradient that is wrong by e_i moves no score by more than
   // max e_i / precision_i. Rounding: a slope is wrong by 16 of the 2^-53 of the steepest one at most, and sums add n.
-  SOFTMAP_HD M run(const FitOptions& options, bool predicts) {
+  SOFTMAP_HD M run(const FitOptions& options, bool started, bool predicts) {
     const int n = this->n();
     const V per_prior = add_weights(), far = largest_of<N>(st.mean, n);
+    if (!started) guess();
     M solved = V(1.) < V(0.), done = !(per_prior <= V(0x1p20));
     st.n_iter = V(0.);
     const V error(0.5 * kError);
@@ -168,22 +169,40 @@ struct OrdinaryNewton {
     return solved;
   }
 
-  // Adds up the weights of each item; returns the largest sum in units of the precision.
+  // Scores to begin with, by the share of what each item won against opponents as good as the average, of which the prior counts
+  // for as many wins as losses: log(won / lost) = 2 atanh(q), roughly, which stays below 3.7. Where prior means differ, these.
+  SOFTMAP_HD void guess() {
+    const int n = this->n();
+    auto alike = st.scale == st.scale;
+    SOFTMAP_UNROLL(N)
+    for (int i = 1; i < n; ++i) alike = alike & (st.mean[i] == st.mean[0]);
+    SOFTMAP_UNROLL(N)
+    for (int i = 0; i < n; ++i) {
+      const V both = fmadd(V(2.), st.precision[i], st.weight[i]), q = fmadd(V(2.), st.base[i], -st.weight[i]) / both, q2 = q * q;
+      const V ahead = q * fmadd(V(-4.), q2, V(15.)) * reciprocal(fmadd(V(-9.), q2, V(15.)));
+      st.s[i] = select(alike, fmadd(ahead, V(2. * Link::kUnit), st.mean[i]), st.mean[i]);
+    }
+  }
+
+  // Adds up the weights of each item, and those of its wins (in base); returns the largest sum in units of the precision.
   SOFTMAP_HD V add_weights() {
     const int n = this->n();
     SOFTMAP_UNROLL(N)
-    for (int i = 0; i < n; ++i) st.weight[i] = V(0.);
+    for (int i = 0; i < n; ++i) st.weight[i] = st.base[i] = V(0.);
     SOFTMAP_UNROLL(N)
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
-      V sum = st.weight[i];
+      V sum = st.weight[i], won = st.base[i];
       SOFTMAP_UNROLL(N)
       for (int j = i + 1; j < n; ++j) {
         const V total = win(row + j) + loss(row + j);
         sum = sum + total;
+        won = won + win(row + j);
         st.weight[j] = st.weight[j] + total;
+        st.base[j] = st.base[j] + loss(row + j);
       }
       st.weight[i] = sum;
+      st.base[i] = won;
     }
     V largest(0.);
     SOFTMAP_UNROLL(N)
@@ -191,9 +210,9 @@ struct OrdinaryNewton {
     return largest;
   }
 
-  // As Newton::solve_tile, for the lanes that it returns.
-  SOFTMAP_HD M solve_tile(const FitOptions& options, bool predicts) {
-    const M solved = run(options, predicts);
+  // As Newton::solve_tile, for the lanes that it returns. `started`: from scores that are near the maximum.
+  SOFTMAP_HD M solve_tile(const FitOptions& options, bool started, bool predicts) {
+    const M solved = run(options, started, predicts);
     st.gradient_max = V(0.);
     const int n = this->n();
     SOFTMAP_UNROLL(N)

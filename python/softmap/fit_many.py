@@ -204,10 +204,10 @@ def fit_many(
     A wrong value inside a batch never raises: that problem gets a status, and no problem
     influences another, down to the last bit.
 
-    Newton's method, as many problems at once as a vector register has lanes. The Hessian is
-    eliminated without a subtraction [1]_ and the gradient is summed without rounding, so that
-    weights may differ by many orders of magnitude. OK promises that rounding moves no score by
-    more than 1e-8 max(1, max abs(s)).
+    Newton's method, as many problems at once as a vector register has lanes; ordinary tables take
+    steps of third order (Chebyshev). The Hessian is eliminated without a subtraction [1]_ and the
+    gradient is summed without rounding, so that weights may differ by many orders of magnitude. OK
+    promises that rounding moves no score by more than 1e-8 max(1, max abs(s)).
 
     References
     ----------

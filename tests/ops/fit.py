@@ -135,7 +135,7 @@ def random_tables(count, n, seed=0):
     s = rng.normal(size=(count, n))
     games = np.triu(rng.integers(1, 10, size=(count, n, n)), 1)
     won = rng.binomial(games, 1 / (1 + np.exp(s[:, None, :] - s[:, :, None])))
-    return won + np.swapaxes(games - won, 1, 2).astype(float)
+    return np.ascontiguousarray(won + np.swapaxes(games - won, 1, 2), dtype=float)
 
 
 def graded_tables(count, n, seed=0, decades=12, zeros=0.0):

@@ -98,9 +98,9 @@ CASES = {
         Case("log preference", "probit", log_ndtr, {"float32": 2.5, "float64": 2.5}),
         Case("value", "logit", log_sigmoid, {"float64": 2}),
         Case("value", "probit", log_ndtr, {"float64": 2.5}),
-        Case("slope", "logit", lambda x: sigmoid(-x), {"float64": 3}),
+        Case("slope", "logit", lambda x: sigmoid(-x), {"float64": 2}),
         Case("slope", "probit", inverse_mills, {"float64": 2}),
-        Case("curvature", "logit", logit_curvature, {"float64": 4}),
+        Case("curvature", "logit", logit_curvature, {"float64": 2}),
         Case("curvature", "probit", probit_curvature, {"float64": 3}),
     ]
 }
@@ -116,6 +116,8 @@ FUNCTIONS = {
     "sigmoid": (sigmoid, {"float32": 2, "float64": 2}),
     "log_sigmoid": (log_sigmoid, {"float32": 2, "float64": 2}),
     "softplus": (softplus, {"float32": 2, "float64": 2}),
+    "logistic_slope": (lambda x: sigmoid(-x), {"float32": 2, "float64": 2}),
+    "logistic_curvature": (logit_curvature, {"float32": 2, "float64": 2}),
     "ndtr": (ndtr, {"float32": 2, "float64": 2}),
     "log_ndtr": (log_ndtr, {"float32": 2.5, "float64": 2.5}),
     "inverse_mills": (inverse_mills, {"float32": 2, "float64": 2}),
