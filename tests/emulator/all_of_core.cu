@@ -29,7 +29,9 @@ __device__ void link_functions(Results<T>& to, T x) {
   to.put(Link::probability(x), Link::log_probability(x));
   to.put(Link::log_probabilities(x));
   to.put(Link::slopes(x));
-  to.put(Link::slopes_between(Link::mark(x), Link::mark(T(1))));
+  const auto between = Link::slopes_between(Link::mark(x), Link::mark(T(1)));
+  to.put(between);
+  to.put(Link::third(between, Link::mark(x), Link::mark(T(1)), x, x));
   to.put(Link::steepest(x), probability<Link>(x, true), standardised(x, x, x), weighted(x, x));
 }
 
@@ -52,7 +54,9 @@ __global__ void all_of_core(const T* in, T* out) {
   const auto sum = add(add(empty_sum<T>(), pair.m, pair.low, pair.e), ExpSum<T>{x, y, n});
   to.put(sum.m, sum.low, sum.e, exp(x), expm1(x), log(x), log(x, y, n), log1p(x), sigmoid(x), log_sigmoid(x), softplus(x));
   const auto both = log_ndtr_both(x);
-  to.put(quick_upper_tail(abs(x), [](T z) { return exp(z); }, T(1)), Logit::smaller_between(x, y));
+  to.put(quick_upper_tail(abs(x), [](T z) { return exp(z); }, T(1)), Logit::smaller_between(x, y, reciprocal(x + y)));
+  const auto f = logistic(x);
+  to.put(f.small, f.small_low, f.large, f.large_low);
   to.put(ndtr(x), log_ndtr(x), both.left, both.right, inverse_mills(x), inverse_mills_curvature(x));
   link_functions<Logit>(to, x), link_functions<Probit>(to, x);
   tie_functions<Davidson>(to, x, y), tie_functions<RaoKupper>(to, x, y), tie_functions<NormalThreshold>(to, x, y);
