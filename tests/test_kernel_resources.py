@@ -125,9 +125,10 @@ def read_budget():
 
 
 def write_budget(measured):
-    """Write the budget, a line a kernel."""
+    """Write the budget, a line a kernel, with room for more float64 where there is some."""
     columns = [*COSTS, *GAINS]
-    rows = [f"  {json.dumps(k)}: {[v[c] for c in columns]}" for k, v in measured.items()]
+    allowed = {k: {**v, "float64": -(-v["float64"] * 5 // 4)} for k, v in measured.items()}
+    rows = [f"  {json.dumps(k)}: {[v[c] for c in columns]}" for k, v in allowed.items()]
     BUDGET.write_text(
         f'{{"columns": {json.dumps(columns)},\n "kernels": {{\n' + ",\n".join(rows) + "\n}}\n"
     )
