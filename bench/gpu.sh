@@ -2,7 +2,8 @@
 # Build, test, sanitise and bench on this machine's GPU, in less than 9 minutes and in one command:
 #
 #   bench/gpu.sh              logs, bench.json and summary.txt in $OUT (default: gpu-results)
-#   bench/gpu.sh --dry-run    no GPU, no build: the benchmarks on the host, on tiny sizes, and the table of them
+#   bench/gpu.sh --dry-run    no GPU, no build: the tests with the emulator in the place of a GPU (beside the package, or in the
+#                             folder SOFTMAP_EMULATOR), the benchmarks on the host, on tiny sizes, and the table of them
 #
 # Needs nvcc and Python with what CONTRIBUTING.md lists, CuPy, torch, Triton and pytest-benchmark; asks no network. Each step
 # has a limit of its own and a failed one does not stop the rest, but the build. Leaves the settings of the GPU alone.
@@ -36,6 +37,7 @@ left() { echo $(($1 - SECONDS > 10 ? $1 - SECONDS : 10)); } # seconds until the 
 
 if [ "$dry_run" = 1 ]; then
   export SOFTMAP_GPU_DRY_RUN=1
+  step tests 300 "$python" -m pytest -q -p no:cacheprovider tests/gpu
 else
   {
     nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.used,temperature.gpu --format=csv

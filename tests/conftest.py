@@ -40,6 +40,8 @@ def find_emulator():
 
 
 EMULATED = find_emulator()
+if on_gpu.DRY_RUN:
+    on_gpu.play(EMULATED)
 ON_GPU = [] if on_gpu.why_not() else ["cuda"]
 
 

@@ -10,6 +10,8 @@ import ctypes
 import math
 import mmap
 import types
+import weakref
+from importlib.machinery import ModuleSpec
 
 import numpy as np
 import pytest
@@ -18,22 +20,34 @@ SIZE = 1 << 26
 
 
 class Memory:
-    """Memory of all devices: pieces are never given back, but by `reset`."""
+    """Memory of all devices. A piece given back serves again where as much is asked for."""
 
     def __init__(self):
         self.map = mmap.mmap(-1, SIZE)
         self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         self.libc = ctypes.CDLL(None, use_errno=True)
-        self.depth, self.used = 0, 0
+        self.graph = None  # what is captured
+        self.reset()
 
     def take(self, n_bytes):
-        """The address of that much fresh memory, filled with what no result is."""
-        address = self.start + self.used
-        self.used += -(-max(n_bytes, 1) // 64) * 64
+        """The address of that much memory, filled with what no result is."""
+        size = -(-max(n_bytes, 1) // 64) * 64
+        if self.free.get(size):
+            address = self.free[size].pop()
+        else:
+            address = self.start + self.used
+            self.used += size
         assert self.used <= SIZE
+        self.in_use += size
         with self.unlocked():
             ctypes.memset(address, 0xA5, n_bytes)
         return address
+
+    def give_back(self, address, n_bytes, turn):
+        if turn == self.turn and not self.keeps:
+            size = -(-max(n_bytes, 1) // 64) * 64
+            self.free.setdefault(size, []).append(address)
+            self.in_use -= size
 
     def _protect(self, flags):
         code = self.libc.mprotect(ctypes.c_void_p(self.start), ctypes.c_size_t(SIZE), flags)
@@ -49,9 +63,46 @@ class Memory:
         if self.depth == 0:
             self._protect(0)
 
-    def reset(self):
-        self.depth = self.used = 0
+    def begin_capture(self):
+        self.graph = Graph()
+
+    def end_capture(self):
+        graph, self.graph = self.graph, None
+        return graph
+
+    @contextlib.contextmanager
+    def capturing(self):
+        self.begin_capture()
+        yield
+        self.end_capture()
+
+    def copy_with_the_host(self):
+        if self.graph:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: a copy from the host or to it")
+
+    def do(self, step):
+        """Now, and again whenever the graph is launched that is captured."""
+        step()
+        if self.graph:
+            self.graph.steps.append(step)
+
+    def reset(self, keeps=True):
+        """Gives all memory back; with `keeps`, none of what is taken from here on."""
+        self.turn = getattr(self, "turn", 0) + 1
+        self.depth = self.used = self.in_use = 0
+        self.free, self.keeps, self.graph = {}, keeps, None
         self._protect(0)
+
+
+class Graph:
+    """What was done while it was captured, to be done again."""
+
+    def __init__(self):
+        self.steps = []
+
+    def launch(self, stream=None):
+        for step in self.steps:
+            step()
 
 
 MEMORY = Memory()
@@ -63,8 +114,28 @@ class Pointer:
 
 
 class Stream:
-    def __init__(self, ptr):
+    """Work is done at once."""
+
+    current = None
+
+    def __init__(self, ptr=0x99, non_blocking=False):
         self.ptr = ptr
+
+    def __enter__(self):
+        self.before, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *_):
+        Stream.current = self.before
+
+    def begin_capture(self):
+        MEMORY.begin_capture()
+
+    def end_capture(self):
+        return MEMORY.end_capture()
+
+    def synchronize(self):
+        pass
 
 
 class Device:
@@ -81,6 +152,9 @@ class Device:
     def __exit__(self, *_):
         Device.current = self.before
 
+    def synchronize(self):
+        pass
+
     def __repr__(self):
         return f"<CUDA Device {self.id}>"
 
@@ -93,6 +167,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if memptr is None:
             n_bytes = math.prod(int(n) for n in shape) * dtype.itemsize
             memptr = Pointer(MEMORY.take(n_bytes), Device.current)
+            weakref.finalize(memptr, MEMORY.give_back, memptr.ptr, n_bytes, MEMORY.turn)
         self.data = memptr
         buffer = (ctypes.c_char * (SIZE)).from_address(MEMORY.start)
         self.host = np.ndarray(shape, dtype, buffer, memptr.ptr - MEMORY.start, strides)
@@ -105,9 +180,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     device = property(lambda self: Device(self.data.device))
 
     def _view(self, host):
-        return ndarray(
-            host.shape, host.dtype, Pointer(host.ctypes.data, self.data.device), host.strides
-        )
+        pointer = Pointer(host.ctypes.data, self.data.device)
+        pointer.owner = self.data
+        return ndarray(host.shape, host.dtype, pointer, host.strides)
 
     def __getitem__(self, key):
         key = _host(key)
@@ -117,8 +192,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return self._view(self.host[key])
 
     def __setitem__(self, key, value):
-        with MEMORY.unlocked():
-            self.host[_host(key)] = _host(value)
+        def write():
+            with MEMORY.unlocked():
+                self.host[_host(key)] = _host(value)
+
+        MEMORY.do(write)
 
     def transpose(self, *axes):
         return self._view(self.host.transpose(*axes))
@@ -131,10 +209,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def astype(self, dtype, copy=True):
         if not copy and self.dtype == dtype:
             return self
-        with MEMORY.unlocked():
-            return _made(self.host.astype(dtype))
+        return _computed(lambda: self.host.astype(dtype))
 
     def get(self):
+        MEMORY.copy_with_the_host()
         with MEMORY.unlocked():
             return self.host.copy()
 
@@ -157,9 +235,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         for x in inputs:
             if isinstance(x, np.ndarray):
                 raise TypeError(f"Unsupported type {type(x)}")
-        with MEMORY.unlocked():
-            made = getattr(ufunc, method)(*_host(inputs), out=_host(out) or None, **options)
-            return out[0] if out else _made(np.asarray(made))
+
+        def compute():
+            with MEMORY.unlocked():
+                return getattr(ufunc, method)(*_host(inputs), out=_host(out) or None, **options)
+
+        if not out:
+            return _computed(compute)
+        MEMORY.do(compute)
+        return out[0]
 
     def __array_function__(self, function, types, arguments, options):
         """As CuPy, which has a function of the same name, and takes no arrays of NumPy."""
@@ -210,8 +294,7 @@ def _wrapped(x):
 
 def _method(name):
     def apply(self, *arguments, **options):
-        with MEMORY.unlocked():
-            return _made(np.asarray(getattr(self.host, name)(*arguments, **options)))
+        return _computed(lambda: getattr(self.host, name)(*arguments, **options))
 
     return apply
 
@@ -229,11 +312,27 @@ def _made(host):
     return a
 
 
+def _computed(compute):
+    """An array on the current device, with the elements of what `compute` makes of memory."""
+    with MEMORY.unlocked():
+        a = _made(np.asarray(compute()))
+
+    def write():
+        with MEMORY.unlocked():
+            a.host[...] = compute()
+
+    MEMORY.do(write)
+    return a
+
+
+def _from_host(host):
+    MEMORY.copy_with_the_host()
+    return _made(host)
+
+
 def _elementwise(function):
     def apply(*arguments):
-        with MEMORY.unlocked():
-            plain = [a.host if isinstance(a, ndarray) else a for a in arguments]
-            return _made(np.asarray(function(*plain)))
+        return _computed(lambda: function(*_host(arguments)))
 
     return apply
 
@@ -241,30 +340,48 @@ def _elementwise(function):
 def make_module():
     """The module cupy; its `streams` are those of the devices."""
     cupy = types.ModuleType("cupy")
+    cupy.__spec__ = ModuleSpec("cupy", None)
     streams = {0: Stream(0x11), 1: Stream(0x22)}
     cupy.ndarray, cupy.empty, cupy.streams = ndarray, ndarray, streams
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
-        get_current_stream=lambda id=None: streams[Device.current if id is None else id],
+        Stream=Stream,
+        get_current_stream=lambda id=None: (
+            Stream.current or streams[Device.current if id is None else id]
+        ),
         is_available=lambda: True,
         set_allocator=lambda allocator: None,
     )
-    cupy.asarray = lambda a: a if isinstance(a, ndarray) else _made(np.asarray(a))
-    cupy.ascontiguousarray = lambda a: _made(a.get())
-    cupy.full = lambda shape, value, dtype: _made(np.full(shape, value, dtype))
+    cupy.asarray = lambda a: a if isinstance(a, ndarray) else _from_host(np.asarray(a))
+    cupy.ascontiguousarray = _elementwise(np.ascontiguousarray)
+    cupy.full = lambda shape, value, dtype: _computed(lambda: np.full(shape, value, dtype))
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(used_bytes=lambda: MEMORY.in_use)
     cupy.where, cupy.exp = _elementwise(np.where), _elementwise(np.exp)
     cupy.asnumpy = lambda a: a.get()
     return cupy
 
 
+class Again:
+    """Allocates, and gives the same memory again where `n` starts anew: in a graph."""
+
+    def __init__(self, allocate):
+        self.allocate, self.made, self.n = allocate, [], 0
+
+    def __call__(self, *wanted):
+        if self.n == len(self.made):
+            self.made.append(self.allocate(*wanted))
+        self.n += 1
+        return self.made[self.n - 1]
+
+
 class Kernels:
     """A compiled module in the place of `_cuda`; a module of the CPU copies what it has made."""
 
-    def __init__(self, module, takes_run):
-        self.module, self.takes_run, self.calls = module, takes_run, []
+    def __init__(self, module, takes_run, devices=2):
+        self.module, self.takes_run, self.devices, self.calls = module, takes_run, devices, []
 
     def device_count(self):
-        return 2
+        return self.devices
 
     def preload(self, *_):
         self.calls.append(("preload", None, None))
@@ -279,15 +396,25 @@ class Kernels:
         def call(*arguments):
             *given, (device, stream, allocate) = arguments
             self.calls.append((name, device, stream))
-            with MEMORY.unlocked():
-                if self.takes_run:
-                    return kernel(*given, (0, stream, allocate))
-                result = kernel(*given, None)
-                if isinstance(result, (tuple, list)):
-                    return tuple(self._result(r, given, allocate) for r in result)
-                return self._result(result, given, allocate)
+            memory, results = Again(allocate), []
+
+            def compute():
+                memory.n = 0
+                with MEMORY.unlocked():
+                    results.append(self._compute(kernel, given, stream, memory))
+
+            MEMORY.do(compute)
+            return results.pop()
 
         return call
+
+    def _compute(self, kernel, given, stream, allocate):
+        if self.takes_run:
+            return kernel(*given, (0, stream, allocate))
+        result = kernel(*given, None)
+        if isinstance(result, (tuple, list)):
+            return tuple(self._result(r, given, allocate) for r in result)
+        return self._result(result, given, allocate)
 
     def _result(self, result, given, allocate):
         if not isinstance(result, (np.ndarray, np.generic)):

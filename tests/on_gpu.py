@@ -1,5 +1,8 @@
 """The CUDA module as one more backend of the suite: NumPy's arrays go to a GPU and come back.
 
+With SOFTMAP_GPU_DRY_RUN=1 the emulator plays it, and tests/fake_cupy.py is CuPy: all that is only
+for a GPU then runs without one, but what asks for other streams or torch.
+
 Which arrays a kernel reads on the device is said in csrc/bindings: all but single numbers of the
 softmax family, and the constants of HOST.
 """
@@ -11,11 +14,22 @@ import sys
 import numpy as np
 import pytest
 
+import fake_cupy
 from softmap import _backend
+
+DRY_RUN = os.environ.get("SOFTMAP_GPU_DRY_RUN") == "1"
 
 # Places of arguments that the bindings read on the host.
 HOST = {"level_scores": (1, 2, 3)}
 WITHOUT_NUMBERS = ("preference", "preference_matrix", "outcome_matrices", "outcome_likelihood")
+
+
+def play(emulated):
+    """Makes this process believe in a GPU."""
+    played = fake_cupy.Kernels(emulated, True, devices=1)
+    sys.modules["cupy"] = fake_cupy.make_module()
+    fake_cupy.MEMORY.reset(keeps=False)
+    _backend.cuda = lambda: played
 
 
 def why_not():

@@ -33,6 +33,7 @@ SCORES = RNG.normal(0, 1, (3, 4))
 WINS, LOSSES, TIES = RNG.integers(0, 9, (3, 3, 4, 4)).astype(float)
 BOTH = TIES + np.swapaxes(TIES, 1, 2)
 ANCHORS = np.array([[0.5, 0.3, 0.1], [0.7, 0.5, 0.2], [0.9, 0.8, 0.5]])
+WIDE = RNG.normal(0, 3, (3, 400)).astype(np.float32)
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 MODULES = [f"_cpu_{RUNNABLE[0]}", *(["_cuda_emulated"] if EMULATED else [])]
@@ -78,6 +79,9 @@ CALLS = {
     "level_scores": lambda put: softmap.level_scores(put(X), [0, [1, 3], 4], [1, 2, 3], mass=True),
     "level_scores, temperatures": lambda put: softmap.level_scores(
         put(X), put(np.array([0, 3])), put(np.array([1.0, 2.0])), temperature=put(ROWS)
+    ),
+    "level_scores, many tokens": lambda put: softmap.level_scores(
+        put(WIDE), [range(k, 300, 2) for k in range(2)], [1, 2], mass=True
     ),
     "row_statistics": lambda put: softmap.row_statistics(put(X)),
     "row_statistics, all": lambda put: softmap.row_statistics(
@@ -146,9 +150,18 @@ def parts(result):
     return dict(enumerate(result)) if isinstance(result, tuple) else {"": result}
 
 
-def tolerance(kernels, dtype):
+def tolerance(kernels, dtype, name=""):
     """Bit for bit where the kernels are the same; the sum of the bounds where they are not."""
-    return 1e-15 if not kernels.takes_run else {"float64": 1e-9, "float16": 2e-3}.get(dtype, 3e-5)
+    if not kernels.takes_run:
+        return 1e-15
+    if str(name).startswith("gradient_max"):
+        return 1e-6  # of nothing but rounding and the last step
+    return {"float64": 1e-9, "float16": 2e-3}.get(dtype, 3e-5)
+
+
+def counts_steps(kernels, name):
+    """Whether it is a number of steps of a fit, of which other kernels may take another number."""
+    return kernels.takes_run and str(name).startswith("n_iter")
 
 
 def check_same(kernels, result, expected):
@@ -163,7 +176,9 @@ def check_same(kernels, result, expected):
         got = result[name].get()
         assert got.shape == np.shape(want), name
         assert got.dtype == want.dtype, name
-        rtol = tolerance(kernels, got.dtype.name)
+        if counts_steps(kernels, name):
+            continue
+        rtol = tolerance(kernels, got.dtype.name, name)
         np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol, err_msg=str(name))
 
 
@@ -178,6 +193,70 @@ def test_operation_on_a_device(kernels, cupy, case):
 def test_every_operation_has_a_call():
     here = {case.partition(",")[0].partition(" ")[0] for case in CALLS}
     assert here >= set(softmap.runtime._OPERATIONS)
+
+
+# What has to copy numbers from the host, which cannot be done while a graph is captured.
+COPIES = (
+    "log_softmax, host temperature",
+    "level_scores, temperatures",  # the closed set is read on the host
+    "row_statistics, constants",
+    "fit_many, all",
+    "score_against_anchors",
+    "score_against_anchors, fixed",
+)
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_operation_while_a_graph_is_captured(kernels, cupy, case):
+    """Its arrays are there before; meanwhile nothing is copied from the host or to it."""
+    arrays = []
+    want = CALLS[case](lambda a: arrays.append(a) or a)
+    given = iter([cupy.asarray(a) for a in arrays])
+    with fake_cupy.MEMORY.capturing():
+        if case in COPIES:
+            with pytest.raises(RuntimeError, match="CaptureUnsupported: a copy from the host or"):
+                CALLS[case](lambda a: next(given))
+            return
+        result = CALLS[case](lambda a: next(given))
+    check_same(kernels, result, want)
+
+
+def test_kernels_are_launched_and_nothing_else():
+    """No memory is allocated, no host is read or waited for, but for SOFTMAP_CUDA_SYNC."""
+    folder = Path(__file__).parents[1] / "csrc" / "cuda"
+    calls = {
+        (path.name, name)
+        for path in folder.iterdir()
+        for name in re.findall(
+            r"cuda(?:Mem|Malloc|Free|Event|Host)\w+|\w+Synchronize", path.read_text()
+        )
+    }
+    assert calls <= {("launch.cuh", "cudaStreamSynchronize")} | {
+        (path.name, "cudaGridDependencySynchronize") for path in folder.iterdir()
+    }
+
+
+@pytest.mark.skipif(EMULATED is None, reason="the CUDA kernels are not built here")
+@pytest.mark.parametrize("wait", ["1", "0", ""])
+def test_error_of_a_kernel_is_one_of_its_call_where_it_is_waited_for(wait):
+    """The emulator fails later, as a device does."""
+    code = """
+from conftest import EMULATED
+from softmap import _backend, softmax
+import numpy as np
+_backend.cpu = lambda isa=None: EMULATED
+softmax(np.ones((2, 3), np.float32), -1)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=on_gpu.environment(SOFTMAP_CUDA_SYNC=wait, SOFTMAP_EMULATOR_FAIL="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == (wait == "1"), run.stderr
+    text = "RuntimeError: softmap: SOFTMAP_CUDA_SYNC: CUDA error 719, "
+    assert (text in run.stderr) == (wait == "1")
 
 
 @pytest.mark.parametrize("case", ["softmax", "row_statistics, constants", "fit_many", "preference"])
@@ -205,7 +284,9 @@ def test_gpu_as_a_backend_of_the_suite(kernels, cupy, monkeypatch, case):
             assert result[name] is None
             continue
         assert (type(result[name]), result[name].dtype) == (type(want), want.dtype)
-        rtol = tolerance(kernels, want.dtype.name)
+        if counts_steps(kernels, name):
+            continue
+        rtol = tolerance(kernels, want.dtype.name, name)
         np.testing.assert_allclose(result[name], want, rtol=rtol, atol=rtol, err_msg=str(name))
 
 
@@ -537,7 +618,9 @@ def test_operation_on_torch(kernels, torch, case):
         assert isinstance(result[name], torch.Tensor), name
         got = result[name].numpy()
         assert (got.shape, got.dtype) == (np.shape(value), value.dtype), name
-        rtol = tolerance(kernels, got.dtype.name)
+        if counts_steps(kernels, name):
+            continue
+        rtol = tolerance(kernels, got.dtype.name, name)
         np.testing.assert_allclose(got, value, rtol=rtol, atol=rtol, err_msg=str(name))
     assert {stream for _, _, stream in kernels.calls} == {0x33}
 

@@ -131,8 +131,8 @@ struct ThreadSolver {
     double wide_mark[sizeof(T) < sizeof(double) ? N * kBlock : 1], wide_g[sizeof(T) < sizeof(double) ? N * kBlock : 1];
   };
   Shared& at;
-  const int t, n_items;  // thread of the block, items of the problem
-  T n_iter, size;        // steps, max(1, max |s|)
+  const int t, n_items;   // thread of the block, items of the problem
+  T n_iter = T(0), size;  // steps, max(1, max |s|)
   T newton[N];
   dense::Laplacian<Place, N> hessian;
 

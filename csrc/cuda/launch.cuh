@@ -63,6 +63,12 @@ struct Work {
 // No more blocks than keep the device busy: the rest of the work is done in the loop of the kernel.
 inline constexpr int kBlocksPerProcessor = 32;
 
+// SOFTMAP_CUDA_SYNC=1: an error of a kernel, which otherwise shows at some later call, is one of the call that has launched it.
+inline bool waits_for_each() {
+  static const bool wait = std::getenv("SOFTMAP_CUDA_SYNC") && std::string(std::getenv("SOFTMAP_CUDA_SYNC")) == "1";
+  return wait;
+}
+
 template <auto kernel, class... Arguments>
 void launch(const Exec& exec, const Work& work, const Arguments&... arguments) {
   (void)Registered<kernel>::done;
@@ -90,8 +96,7 @@ void launch(const Exec& exec, const Work& work, const Arguments&... arguments) {
     config.numAttrs = 1;
   }
   check(cudaLaunchKernelEx(&config, kernel, arguments...), "launch of a kernel");
-  static const bool wait = std::getenv("SOFTMAP_CUDA_SYNC") && std::string(std::getenv("SOFTMAP_CUDA_SYNC")) == "1";
-  if (wait) check(cudaStreamSynchronize(config.stream), "SOFTMAP_CUDA_SYNC");
+  if (waits_for_each()) check(cudaStreamSynchronize(config.stream), "SOFTMAP_CUDA_SYNC");
 }
 
 }  // namespace softmap::cuda

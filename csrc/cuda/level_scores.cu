@@ -131,14 +131,27 @@ void run(const Dense<const S>& x, const Levels& levels, PerRow<Compute<S>> tempe
   with.template operator()<Lanes<8, 128>>();
 }
 
-// A copy of a table of the host in memory of the device.
+// What travels with one launch of a table that lies on the host.
+inline constexpr int kPiece = 448;
+template <class T>
+struct Piece {
+  T value[kPiece];
+};
+template <class T>
+__global__ void copy_piece_kernel(const __grid_constant__ Piece<T> from, T* to, int n) {
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) to[i] = from.value[i];
+}
+// A copy of a table of the host in memory of the device, piece by piece: a graph keeps the arguments of its launches, but
+// nothing of the memory of the host.
 template <class T>
 const T* copied(const Exec& exec, const T* from, Index n) {
   T* const to = exec.scratch<T>(n);
-  const OnDevice guard(exec.device);
-  check(cudaMemcpyAsync(to, from, sizeof(T) * static_cast<std::size_t>(n), cudaMemcpyHostToDevice,
-                        static_cast<cudaStream_t>(exec.stream)),
-        "copy of a table");
+  for (Index first = 0; first < n; first += kPiece) {
+    const int size = static_cast<int>(n - first < kPiece ? n - first : kPiece);
+    Piece<T> piece{};
+    for (int i = 0; i < size; ++i) piece.value[i] = from[first + i];
+    launch<&copy_piece_kernel<T>>(exec, {1, 1, 128}, piece, to + first, size);
+  }
   return to;
 }
 

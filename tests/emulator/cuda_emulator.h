@@ -5,6 +5,7 @@
 //   SOFTMAP_EMULATOR_SCHEDULE   forward (default), reverse, or a seed: which of the threads that can go on does, and the order
 //                               of blocks
 //   SOFTMAP_EMULATOR_RESIDENT   blocks that run at the same time: 1, and 3 under the thread sanitizer
+//   SOFTMAP_EMULATOR_FAIL       1: each launch fails as a kernel does that runs into an error, which shows at a later call
 //   SOFTMAP_EMULATOR_SMS        multiprocessors, 1: grids that are no larger than the device loop, and reuse shared memory
 #pragma once
 #include <cmath>
@@ -244,12 +245,7 @@ enum cudaDeviceAttr {
 };
 cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int dev);
 inline cudaError_t cudaSetDevice(int d) { return d == 0 ? cudaSuccess : cudaErrorInvalidValue; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1 };
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  memcpy(to, from, bytes);
-  return cudaSuccess;
-}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 struct cudaFuncAttributes {};
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* d) {

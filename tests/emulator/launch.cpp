@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "machine.h"
 
@@ -20,7 +21,7 @@ Machine machine;
 namespace {
 
 std::unordered_map<const void*, int> most_dynamic_shared, large_clusters;  // by kernel, as set by cudaFuncSetAttribute
-int last_error = 0;
+int last_error = 0, later_error = 0;
 
 int number_from(const char* variable, int otherwise) {
   const char* const text = getenv(variable);
@@ -271,6 +272,7 @@ int launch(const Launch& launch, const std::function<void()>& body) {
     for (Fiber* fiber : machine.pool) drop(fiber);
     machine.pool.clear();
   }
+  if (number_from("SOFTMAP_EMULATOR_FAIL", 0)) later_error = int(cudaErrorLaunchFailure);
   return last_error = machine.error.empty() ? 0 : int(cudaErrorLaunchFailure);
 }
 
@@ -290,6 +292,7 @@ cudaError_t cudaGetLastError() {
   emulator::last_error = 0;
   return error;
 }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return static_cast<cudaError_t>(std::exchange(emulator::later_error, 0)); }
 cudaError_t cudaGetDeviceCount(int* n) {
   *n = 1;
   return cudaSuccess;
