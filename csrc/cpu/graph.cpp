@@ -10,7 +10,7 @@ namespace {
 template <class Label>
 class Sets {
  public:
-  Sets(Label* parent, Index n) : parent_(parent), n_(n) {
+  Sets(Label* parent, Index n) : parent_(parent), n_(n), n_sets_(n) {
     for (Index i = 0; i < n; ++i) parent_[i] = static_cast<Label>(i);
   }
   Index root(Index i) {
@@ -19,15 +19,17 @@ class Sets {
   }
   void join(Index i, Index j) {
     const Index a = root(i), b = root(j);
+    n_sets_ -= a != b;
     (a < b ? parent_[b] : parent_[a]) = static_cast<Label>(a < b ? a : b);
   }
+  bool is_one() const { return n_sets_ == 1; }
   void finish() {
     for (Index i = 0; i < n_; ++i) parent_[i] = parent_[parent_[i]];  // that of a smaller node is final
   }
 
  private:
   Label* parent_;
-  Index n_;
+  Index n_, n_sets_;
 };
 
 }  // namespace
@@ -186,13 +188,13 @@ void survey(const Pairs<T>& pairs, bool ties_count, const Survey<T>& out, TakeEd
       all = {all.wins + mine.wins, all.losses + mine.losses, all.ties + mine.ties};
       mine = {0, 0, 0};
     }
-    if (won(e) || lost(e)) groups.join(i, j);
-    if (won(e) && lost(e)) mutual.join(i, j);
+    if (!groups.is_one() && (won(e) || lost(e))) groups.join(i, j);
+    if (!mutual.is_one() && won(e) && lost(e)) mutual.join(i, j);
   }
   groups.finish();
   mutual.finish();
   Buffer<std::int64_t> winner, loser, strong(n);
-  for (Index e = 0; e < pairs.n_pairs; ++e) {
+  for (Index e = 0; e < pairs.n_pairs && !mutual.is_one(); ++e) {
     const Node i = equal[pairs.left[e]], j = equal[pairs.right[e]];
     if (i == j || won(e) == lost(e)) continue;
     winner.push(won(e) ? i : j);
