@@ -121,6 +121,7 @@ struct ThreadSolver {
   static constexpr int N = 6, kPairs = N * (N - 1) / 2, lanes = 1, rank = 0;
   struct Place {
     using V = T;
+    static constexpr bool kGroups = false;
     template <int n>
     using Values = T[n];
   };
