@@ -35,12 +35,11 @@ step() {
 }
 left() { echo $(($1 - SECONDS > 10 ? $1 - SECONDS : 10)); } # seconds until the clock of this script is at $1
 
-workers=$("$python" -c 'import importlib.util as u; print("-n %s" if u.find_spec("xdist") else "")')
+xdist=$("$python" -c 'import importlib.util as u; print("yes" if u.find_spec("xdist") else "")')
 
 if [ "$dry_run" = 1 ]; then
   export SOFTMAP_GPU_DRY_RUN=1
-  # shellcheck disable=SC2059,SC2086
-  step tests 300 "$python" -m pytest -q $(printf "$workers" 2) -p no:cacheprovider tests/gpu
+  step tests 300 "$python" -m pytest -q ${xdist:+-n 2} -p no:cacheprovider tests/gpu
 else
   {
     nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,memory.used,temperature.gpu --format=csv
@@ -52,8 +51,7 @@ else
     -C cmake.define.SOFTMAP_CUDA=ON -C cmake.define.SOFTMAP_CUDA_ARCHITECTURES=90-real -C build-dir="$work/build" ||
     { tail -30 "$OUT/build.log"; exit 1; }
   export PYTHONPATH=$site
-  # shellcheck disable=SC2059,SC2086
-  step tests 120 "$python" -m pytest -q $(printf "$workers" 8) -p no:cacheprovider tests -k "cuda or test_gpu" --maxfail 30
+  step tests 120 "$python" -m pytest -q ${xdist:+-n 8} -p no:cacheprovider tests -k "cuda or test_gpu" --maxfail 30
   for tool in memcheck racecheck synccheck initcheck; do
     step $tool 45 compute-sanitizer --tool $tool --kernel-name kns=softmap --error-exitcode 9 --print-limit 5 \
       "$python" tests/gpu/sanitize.py
