@@ -13,14 +13,15 @@ def rows(benchmarks):
         rate = info["bytes"] / ours
         ceiling = info["ceilings"][info.get("limit", "copy")]
         reached = copy / ours if copy else rate / ceiling
-        target = info.get("target")
-        missed = "" if target is None else "  ok" if reached >= target else "MISS"
+        goals = [] if info.get("target") is None else [reached >= info["target"]]
+        last = ""
         if "per_second" in info:
             amount, what, target = info["per_second"]
-            missed = "" if target is None else "  ok" if amount / ours >= target else "MISS"
+            goals += [] if target is None else [amount / ours >= target]
             last = f"{amount / ours:.3g} {what}/s"
-        else:
-            last = ""
+        for name, times in info.get("at_least", {}).items():
+            goals.append(medians.get(name, float("inf")) / ours >= times)
+        missed = "" if not goals else "  ok" if all(goals) else "MISS"
         rivals = "  ".join(f"{name} {t / ours:.2f}x" for name, t in medians.items())
         yield (
             f"{b['group']:44.44} {ours * 1e6:9.1f} {rate / 1e12:6.2f} {rate / ceiling:6.2f} "

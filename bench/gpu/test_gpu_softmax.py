@@ -107,7 +107,7 @@ def run_map(benchmark, name, shape, dtype, target, compiled):
     candidates["copy"] = lambda x, y: y.copy_(x)
     times = compare(candidates, sets, eager=("cupyx",))
     group = f"{name} {dtype} {shape[0]} x {shape[1]}"
-    report(benchmark, group, times, n_bytes, target=target)
+    report(benchmark, group, times, n_bytes, target=target, at_least={"torch": 1})
 
 
 @each_dtype
@@ -161,7 +161,8 @@ def test_level_scores(benchmark, mass):
     torch.testing.assert_close(score, chosen(*sets[0]), rtol=1e-5, atol=1e-5)
     times = compare(candidates, sets)
     group = f"level_scores {n_rows} x {n}{', mass' if mass else ''}"
-    report(benchmark, group, times, n_bytes, target=0.85 if mass else None)
+    goals = {"target": 0.85} if mass else {"at_least": {"torch, chosen": 4, "torch, whole": 100}}
+    report(benchmark, group, times, n_bytes, **goals)
 
 
 def test_ceilings():
