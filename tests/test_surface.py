@@ -39,7 +39,7 @@ CPU_ONLY |= {
     "newton_pairs",
 }
 CPU_ONLY |= {"draw_counts", "weigh_draws", "refit"}
-CPU_ONLY |= {"special"}  # for tests of core/
+CPU_ONLY |= {"special", "softmax_by"}  # for tests and benchmarks
 
 
 @pytest.mark.skipif(EMULATED is None, reason="the CUDA kernels are not built here")

@@ -1,6 +1,7 @@
 #include "special.h"
 
 #include "bindings/array.h"
+#include "softmax_algorithms.h"
 
 namespace softmap::bindings {
 namespace {
@@ -29,8 +30,32 @@ void special(const std::string& name, const py::array& x, py::array out) {
   throw py::type_error("special: x must have dtype float32 or float64");
 }
 
+// Softmax of the rows of a C-contiguous matrix by the algorithm of that name, on one thread.
+void softmax_by(const std::string& name, const py::array& x, py::array out, bool stream) {
+  const char* const names[] = {"three_pass_recompute", "three_pass_reload", "two_pass", "online", "reload", "fused", "auto"};
+  int a = 0;
+  for (const char* const known : names) {
+    if (name == known) break;
+    ++a;
+  }
+  const bool fits = element_of(x) == element_of(out) && x.ndim() == 2 && x.size() == out.size() &&
+                    (x.flags() & out.flags() & py::array::c_style) && x.data() != out.data();
+  if (a == static_cast<int>(std::size(names)) || !fits)
+    throw py::value_error("softmax_by: no such algorithm, or arrays that do not fit");
+  const auto call = [&]<class T>(T*) {
+    backend::softmax_by(static_cast<Algorithm>(a), static_cast<const T*>(x.data()), x.shape(0), x.shape(1),
+                        static_cast<T*>(out.mutable_data()), stream);
+  };
+  if (element_of(x) == Element::kFloat) return call(static_cast<float*>(nullptr));
+  if (element_of(x) == Element::kDouble) return call(static_cast<double*>(nullptr));
+  throw py::type_error("softmax_by: x must have dtype float32 or float64");
+}
+
 }  // namespace
 
-void bind_special(py::module_& m) { m.def("special", &special, py::arg("name"), py::arg("x"), py::arg("out")); }
+void bind_special(py::module_& m) {
+  m.def("special", &special, py::arg("name"), py::arg("x"), py::arg("out"));
+  m.def("softmax_by", &softmax_by, py::arg("name"), py::arg("x"), py::arg("out"), py::arg("stream") = false);
+}
 
 }  // namespace softmap::bindings

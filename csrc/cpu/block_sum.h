@@ -16,7 +16,6 @@ using RowExp = ScaledExp<T, QuotientRoots<T>>;
 // Four numbers of a lane are added up in pairs; the rounding of what follows is carried.
 template <class T>
 inline constexpr Index kBlock = 64 * Lanes<T>::size;
-inline constexpr Index kAhead = 8192;  // bytes by which memory is asked for in advance
 
 // A reference puts the largest element so far at 2^kTop, so that what ScaledExp cannot tell from 0 is 0 in any quotient. It
 // holds up to 2^kMost; the sum of 2^26 such numbers is finite.
@@ -163,14 +162,13 @@ template <class S, class Arg, class Keep, class Write, class T = Compute<S>>
     largest = max(v, largest);
     return exp(arg(v, low));
   };
-  // Loads come before stores: a processor takes a load for a late one of a store 4096 bytes away.
-  const auto four = [&](Index i, const auto& between) {
-    L v[4];
+  const auto load_four = [&](Index i, L(&v)[4]) {
     for (int k = 0; k < 4; ++k) {
-      if (k * kWidth * sizeof(S) % 64 == 0) __builtin_prefetch(reinterpret_cast<const char*>(x + i + k * kWidth) + kAhead);
+      if (k * kWidth * sizeof(S) % 64 == 0) ask_ahead(x + i + k * kWidth);
       v[k] = load(x + i + k * kWidth);
     }
-    between();
+  };
+  const auto add_four = [&](Index i, L(&v)[4]) {
     for (int k = 0; k < 4; ++k) {
       v[k] = exp_of_lanes(v[k]);
       keep(i + k * kWidth, v[k]);
@@ -179,9 +177,21 @@ template <class S, class Arg, class Keep, class Write, class T = Compute<S>>
   };
   Index i = at;
   const Index fused = at + write.fused(at, n), end = at + n;
-  for (; i + kFour <= fused; i += kFour) four(i, [&] { write.four(i); });
+  // Loads come before stores: a processor takes a load for a late one of a store 4096 bytes away.
+  const L none(T(0));
+  L v[4] = {none, none, none, none};
+  if (i + kFour <= fused) load_four(i, v);
+  for (; i + kFour <= fused; i += kFour) {
+    L here[4] = {v[0], v[1], v[2], v[3]};
+    if (i + 2 * kFour <= fused) load_four(i + kFour, v);
+    write.four(i);
+    add_four(i, here);
+  }
   if (i < end) write.rest(i);
-  for (; i + kFour <= end; i += kFour) four(i, [] {});
+  for (; i + kFour <= end; i += kFour) {
+    load_four(i, v);
+    add_four(i, v);
+  }
   for (; i + kWidth <= end; i += kWidth) {
     const L e = exp_of_lanes(load(x + i));
     keep(i, e);

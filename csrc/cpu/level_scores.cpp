@@ -1,5 +1,5 @@
+#include "cpu/lanes_exp.h"
 #include "cpu/softmax_exact.h"
-#include "cpu/softmax_paths.h"
 #include "softmax.h"
 
 namespace softmap::cpu {
@@ -28,77 +28,145 @@ T mass_of(const Row<T>& closed, const Row<S>& row, T temperature) {
 
 inline constexpr Index kBatch = 64;  // rows taken together; the lines of as many more are asked for
 
-// The closed sets of some rows: gathered into z, with their probabilities in p, one entry a column.
+// The closed sets of a batch of rows, a row after the other in every column: token t of row r is at z[t * kBatch + r].
 template <class S>
 class ClosedSets {
   using T = Compute<S>;
+  using L = Lanes<T>;
+  using D = Lanes<double>;
 
  public:
-  ClosedSets(const Rows<const S>& x, const Groups& groups, PerRow<T> temperature)
-      : x_(x), groups_(groups), temperature_(temperature), size_(groups.start[groups.n_groups]), n_rows_(x.across.size()) {}
+  ClosedSets(const Rows<const S>& x, const Groups& groups, const double* levels, PerRow<T> temperature, const Index* offsets,
+             const LevelOut<T>& out)
+      : x_(x),
+        groups_(groups),
+        levels_(levels),
+        temperature_(temperature),
+        offsets_(offsets),
+        size_(groups.start[groups.n_groups]),
+        n_rows_(x.across.size()),
+        out_(out) {}
 
+  static Index room(Index size) { return kBatch * size; }
+  // Rows first .. last, at most kBatch.
+  void take(Index first, Index last, T* z, double* e) const {
+    gather(first, last, z);
+    if constexpr (sizeof(T) == sizeof(double)) {
+      for (Index i = first; i < last; ++i) exact_row(i, z + (i - first), e);
+    } else {
+      for (Index i = first; i < last; i += L::size) {
+        const Index left = last - i;
+        lanes_of_rows(i, left < L::size ? static_cast<int>(left) : static_cast<int>(L::size), z + (i - first), e);
+      }
+    }
+  }
+
+ private:
   void gather(Index first, Index last, T* z) const {
     for (Index i = first; i < last; ++i) {
       if (i + kBatch < n_rows_) {
         const S* const ahead = x_.row(i + kBatch);
-        for (Index k = 0; k < size_; ++k) __builtin_prefetch(ahead + x_.along.offset(groups_.tokens[k]));
+        for (Index t = 0; t < size_; ++t) __builtin_prefetch(ahead + offsets_[t]);
       }
       const S* const row = x_.row(i);
-      for (Index k = 0; k < size_; ++k) *z++ = core::to_compute(row[x_.along.offset(groups_.tokens[k])]);
+      for (Index t = 0; t < size_; ++t) z[t * kBatch + (i - first)] = core::to_compute(row[offsets_[t]]);
     }
   }
-  // z is overwritten. Floats are taken in double, many rows at once: there p has digits to spare.
-  void softmax(Index first, Index last, T* z, double* p) const {
-    if (sizeof(T) == sizeof(double) || !is_short<double>(size_)) {
-      for (Index i = first; i < last; ++i) exact_row(i, z + (i - first) * size_, p + (i - first) * size_);
-      return;
+
+  // Floats: rows i .. i + count at once, a lane a row, in double, where a probability has digits to spare.
+  void lanes_of_rows(Index i, int count, const T* z, double* e) const {
+    T divisors[L::size];
+    for (int r = 0; r < L::size; ++r) {
+      const T t = temperature_[i + (r < count ? r : 0)];
+      divisors[r] = t > T(0) && t < kInf<T> ? t : kNaN<T>;
     }
-    const double one = 1;
-    for (Index i = first, k = 0; i < last; ++i) {
-      const T t = temperature_[i], divisor = t > T(0) && t < kInf<T> ? t : kNaN<T>;
-      for (const Index end = k + size_; k < end; ++k) p[k] = static_cast<double>(z[k] / divisor);
+    const L divisor = L::load(divisors), infinite(kInf<T>), zero(T(0));
+    const auto at = [&](Index t) { return L::load(z + t * kBatch, count, T(0)); };
+    L top = at(0) / divisor, overflows = zero;
+    for (Index t = 0; t < size_; ++t) {
+      const L x = at(t), v = x / divisor;
+      top = max(v, top);
+      overflows = select((abs(v) == infinite) & (abs(x) < infinite), infinite, overflows);
     }
-    const Axes across{1, {last - first}, {size_}}, along{1, {size_}, {1}};
-    const Rows<double> rows{p, across, along};
-    bool overflow[kBatch];
-    for (Index r = 0; r < last - first; ++r) {
-      overflow[r] = false;
-      for (Index k = r * size_; k < (r + 1) * size_; ++k)
-        overflow[r] |= core::abs(p[k]) == kInf<double> && core::abs(z[k]) < kInf<T>;
+    // A factor that all exponentials have does not count.
+    const ScaledExp<double, QuotientRoots<double>> exp(0.);
+    const D top_low = low_half(top), top_high = high_half(top);
+    D sum_low(0.), sum_high(0.);
+    for (Index t = 0; t < size_; ++t) {
+      const L v = at(t) / divisor;
+      const D low = exp(low_half(v) - top_low), high = exp(high_half(v) - top_high);
+      low.store(e + t * L::size), high.store(e + t * L::size + D::size);
+      sum_low = sum_low + low, sum_high = sum_high + high;
     }
-    short_softmax(Rows<const double>{p, across, along}, PerRow<double>{&one, 0}, rows, Exec{1});
-    for (Index r = 0; r < last - first; ++r) {
-      if (overflow[r]) exact_row(first + r, z + r * size_, p + r * size_);
+    Moments<D> low{D(1.) / sum_low}, high{D(1.) / sum_high};
+    T probabilities[L::size];
+    for (Index k = 0; k < groups_.n_groups; ++k) {
+      low.begin(), high.begin();
+      for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) {
+        low.add(D::load(e + t * L::size)), high.add(D::load(e + t * L::size + D::size));
+      }
+      const L p = from_halves(low.finish(levels_[k]), high.finish(levels_[k]));
+      // Where the first exponentials of the group were, which are not needed any more.
+      low_half(p).store(e + k * L::size), high_half(p).store(e + k * L::size + D::size);
+      p.store(probabilities);
+      for (int r = 0; r < count; ++r) out_.probabilities[(i + r) * groups_.n_groups + k] = probabilities[r];
+    }
+    for (Index k = 0; k < groups_.n_groups; ++k) {
+      low.spread(D::load(e + k * L::size), levels_[k]), high.spread(D::load(e + k * L::size + D::size), levels_[k]);
+    }
+    from_halves(low.score, high.score).store(out_.score + i, count);
+    from_halves(low.variance, high.variance).store(out_.variance + i, count);
+    T special[L::size];
+    overflows.store(special);
+    for (int r = 0; r < count; ++r) {
+      if (special[r] != T(0)) exact_row(i + r, z + r, e);
     }
   }
-  // Everything but the mass of row i, from its probabilities.
-  void statistics(Index i, const double* p, const double* levels, const LevelOut<T>& out) const {
-    T* const probabilities = out.probabilities + i * groups_.n_groups;
+  // Score and variance of the rows in one register.
+  template <class V>
+  struct Moments {
+    V inverse, sum = V(0.), score = V(0.), variance = V(0.);
+    void begin() { sum = V(0.); }
+    void add(V e) { sum = sum + e; }
+    V finish(double level) {
+      sum = sum * inverse;
+      score = fmadd(sum, V(level), score);
+      return sum;
+    }
+    void spread(V p, double level) {
+      const V d = V(level) - score;
+      variance = fmadd(p, d * d, variance);
+    }
+  };
+
+  // Row i, whose tokens are kBatch apart from z on.
+  void exact_row(Index i, const T* z, double* room) const {
+    T* const row = reinterpret_cast<T*>(room);
+    for (Index t = 0; t < size_; ++t) row[t] = z[t * kBatch];
+    exact_softmax(Row<T>{row, size_, nullptr}, temperature_[i], row);
+    T* const probabilities = out_.probabilities + i * groups_.n_groups;
     double score = 0, variance = 0;
     for (Index k = 0; k < groups_.n_groups; ++k) {
       double sum = 0;
-      for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) sum += p[t];
+      for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) sum += static_cast<double>(row[t]);
       probabilities[k] = static_cast<T>(sum);
-      score = core::fmadd(sum, levels[k], score);
+      score = core::fmadd(sum, levels_[k], score);
     }
     for (Index k = 0; k < groups_.n_groups; ++k) {
-      const double d = levels[k] - score;
+      const double d = levels_[k] - score;
       variance = core::fmadd(static_cast<double>(probabilities[k]), d * d, variance);
     }
-    out.score[i] = static_cast<T>(score);
-    out.variance[i] = static_cast<T>(variance);
-  }
-
- private:
-  void exact_row(Index i, T* z, double* p) const {
-    exact_softmax(Row<T>{z, size_, nullptr}, temperature_[i], z);
-    for (Index k = 0; k < size_; ++k) p[k] = static_cast<double>(z[k]);
+    out_.score[i] = static_cast<T>(score);
+    out_.variance[i] = static_cast<T>(variance);
   }
 
   const Rows<const S>& x_;
   const Groups& groups_;
+  const double* levels_;
   PerRow<T> temperature_;
+  const Index* offsets_;
   Index size_, n_rows_;
+  const LevelOut<T>& out_;
 };
 
 }  // namespace
@@ -108,18 +176,15 @@ void level_scores(const Rows<const S>& x, Groups groups, const double* levels, P
                   LevelOut<Compute<S>> out, const Exec& exec) {
   using T = Compute<S>;
   const Index n = x.along.size(), k = groups.start[groups.n_groups], n_rows = x.across.size();
-  const ClosedSets<S> sets(x, groups, temperature);
+  const Scratch<Index> offsets(1, k);
+  for (Index t = 0; t < k; ++t) offsets[0][t] = x.along.offset(groups.tokens[t]);
+  const ClosedSets<S> sets(x, groups, levels, temperature, offsets[0], out);
   const int n_slots = slots_for(exec, n_rows, kBatch, n_rows * k);
-  const Scratch<T> gathered(n_slots, kBatch * k);
-  const Scratch<double> probabilities(n_slots, kBatch * k);
+  const Scratch<T> gathered(n_slots, ClosedSets<S>::room(k));
+  const Scratch<double> exponentials(n_slots, ClosedSets<S>::room(k));
   parallel_for(exec, n_rows, kBatch, n_rows * k, [&](Index begin, Index end, int slot) {
-    T* const z = gathered[slot];
-    double* const p = probabilities[slot];
     for (Index first = begin; first < end; first += kBatch) {
-      const Index last = first + kBatch < end ? first + kBatch : end;
-      sets.gather(first, last, z);
-      sets.softmax(first, last, z, p);
-      for (Index i = first; i < last; ++i) sets.statistics(i, p + (i - first) * k, levels, out);
+      sets.take(first, first + kBatch < end ? first + kBatch : end, gathered[slot], exponentials[slot]);
     }
   });
   if (!out.mass) return;

@@ -17,8 +17,6 @@ namespace {
 template <class T>
 inline constexpr T kPlace = sizeof(T) == 4 ? T(60) : T(400);
 
-inline constexpr Index kAheadBytes = 8192;  // how far ahead memory is asked for
-
 // As many rows of n elements as a register has lanes, of which the first `count` count. `temperature` is null for 1, otherwise an
 // entry a row; owner[i] is the row of element i; there is room for the block in `kept`.
 template <class S>
@@ -45,7 +43,7 @@ struct Block {
   Index size() const { return count * n; }
   Row<S> row(Index r) const { return {x + r * n, n, nullptr}; }
   T temperature_of(Index r) const { return temperature ? temperature[r] : T(1); }
-  void prefetch(Index i) const { __builtin_prefetch(reinterpret_cast<const char*>(x + i) + kAheadBytes); }
+  void prefetch(Index i) const { ask_ahead(x + i); }
 
   // row[r] is the sum (Op) of at(r, i) over row r: registers with an even and an odd number apart. `other` stands for rows that
   // do not count.
@@ -82,13 +80,26 @@ struct Block {
       using D = Lanes<double>;
       const D more(static_cast<double>(other));
       Wide row[kRows];
-      over_rows(row, Wide{D(0.), D(0.)}, Wide{more, more}, at, Plus{});
+#pragma GCC unroll 1
+      for (Index r = 0; r < kRows; ++r) row[r] = r < count ? wide_sum(r, at) : Wide{more, more};
       return over_lanes(row, Plus{});
     } else {  // good enough for results of 16 bits
       L row[kRows];
       over_rows(row, L(0.f), L(other), at, Plus{});
       return {over_lanes<T>(row, Plus{}), L(0.f)};
     }
+  }
+  // Four numbers of a lane are added up in pairs, the rest in double.
+  template <class At>
+  Wide wide_sum(Index r, const At& at) const {
+    using D = Lanes<double>;
+    Wide sum{D(0.), D(0.)};
+    Index i = 0;
+    for (; i + 3 * kRows < n; i += 4 * kRows) {
+      sum = sum + ((at(r, i) + at(r, i + kRows)) + (at(r, i + 2 * kRows) + at(r, i + 3 * kRows)));
+    }
+    for (; i + kRows < n; i += 2 * kRows) sum = sum + (at(r, i) + at(r, i + kRows));
+    return i < n ? sum + at(r, i) : sum;
   }
   L kept_row(Index r, Index i) const {
     const T* const p = kept + r * n + i;

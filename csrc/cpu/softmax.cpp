@@ -23,25 +23,46 @@ void map_rows(const Rows<const S>& x, const Rows<S>& out, const Exec& exec, RowF
   });
 }
 
+// True for rows that fuse_rows may take, with `bytes` of a row waiting in a near cache.
+template <class S>
+bool may_fuse(const Rows<const S>& x, const Rows<S>& out, std::size_t bytes, const Exec& exec) {
+  return x.along.contiguous() && out.along.contiguous() && x.across.size() > 1 && bytes <= runtime().cache_bytes(3) / 8 &&
+         !shares_rows(x, x.along.size(), exec);
+}
+// Rows that a thread takes in one go.
+inline Index fused_chunk(Index n_rows, Index n, const Exec& exec) {
+  const Index share = n_rows / (4 * exec.n_threads) + 1, least = rows_per_chunk(n);
+  return exec.n_threads == 1 ? n_rows : share > least ? share : least;
+}
+
 // Rows that are not short, arg_of(i) being the way to read row i; see docs/softmax_algorithms.md.
 template <bool kStream, class S, class ArgOf>
 void long_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, const Exec& exec) {
   using T = Compute<S>;
   const Index n = x.along.size(), n_rows = x.across.size();
-  const auto row_bytes = static_cast<std::size_t>(n) * sizeof(T);
-  const bool in_place = x.along.contiguous() && out.along.contiguous();
-  if (in_place && n_rows > 1 && row_bytes <= runtime().cache_bytes(3) / 8 && !shares_rows(x, n, exec)) {
-    const Index share = n_rows / (4 * exec.n_threads) + 1, least = rows_per_chunk(n);
-    const Index chunk = exec.n_threads == 1 ? n_rows : share > least ? share : least;
-    const Scratch<T> rooms(slots_for(exec, n_rows, chunk, n_rows * n), FusedSoftmax<kStream, S, ArgOf>::room(n));
+  if (may_fuse(x, out, static_cast<std::size_t>(n) * sizeof(T), exec)) {
+    const Index chunk = fused_chunk(n_rows, n, exec);
+    const Scratch<T> rooms(slots_for(exec, n_rows, chunk, n_rows * n), KeptRow<T>::room(n));
     return parallel_for(exec, n_rows, chunk, n_rows * n, [&](Index first, Index last, int slot) {
-      FusedSoftmax<kStream, S, ArgOf>(x, arg_of, out, rooms[slot]).run(first, last);
+      fused_softmax<kStream>(x, arg_of, out, first, last, KeptRow<T>(rooms[slot], x.data, n));
     });
   }
+  const bool in_place = x.along.contiguous() && out.along.contiguous();
   const bool keep = in_place && n_rows == 1 && std::is_same_v<S, T> && x.data != out.data && !kStream;
   const Scratch<T> references(1, keep ? n / kBlock<T> + 1 : 0);
   map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) {
     softmax_row<kStream>(row, arg_of(i), static_cast<T>(arg_of.temperature(i)), to, references[0]);
+  });
+}
+template <bool kStream, class S, class ArgOf>
+void long_log_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, const Exec& exec) {
+  const Index n = x.along.size(), n_rows = x.across.size();
+  if (may_fuse(x, out, static_cast<std::size_t>(n) * sizeof(S), exec) && x.data != out.data) {
+    return parallel_for(exec, n_rows, fused_chunk(n_rows, n, exec), n_rows * n,
+                        [&](Index first, Index last, int) { fused_log_softmax<kStream>(x, arg_of, out, first, last); });
+  }
+  map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) {
+    log_softmax_row<kStream>(row, arg_of(i), static_cast<Compute<S>>(arg_of.temperature(i)), to);
   });
 }
 
@@ -49,7 +70,7 @@ void long_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& ou
 template <class S>
 bool beyond_caches(const Rows<S>& x) {
   const auto bytes = static_cast<std::size_t>(x.along.size()) * static_cast<std::size_t>(x.across.size()) * sizeof(S);
-  return 2 * bytes > runtime().cache_bytes(3);
+  return 2 * bytes >= runtime().cache_bytes(3);
 }
 
 // Calls body(arg_of), arg_of(i) being the way to read row i.
@@ -79,10 +100,7 @@ void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const R
   if (is_short<S>(x.along.size())) return short_log_softmax(x, temperature, out, exec);
   with_args(temperature, [&](const auto& arg_of) {
     const bool stream = out.along.contiguous() && beyond_caches(out);
-    map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) {
-      return stream ? log_softmax_row<true>(row, arg_of(i), temperature[i], to)
-                    : log_softmax_row<false>(row, arg_of(i), temperature[i], to);
-    });
+    return stream ? long_log_softmax<true>(x, arg_of, out, exec) : long_log_softmax<false>(x, arg_of, out, exec);
   });
 }
 

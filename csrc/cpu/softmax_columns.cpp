@@ -17,7 +17,7 @@ inline constexpr T kMost = sizeof(T) == 4 ? T(92) : T(900);
 template <class T>
 inline constexpr T kLeastSum = sizeof(T) == 4 ? T(0x1p32) : T(0x1p100);
 
-inline constexpr Index kColumns = 1024;  // taken by one thread in a go, in pieces of lines
+inline constexpr Index kColumns = 1024;  // taken by one thread in a go, at most
 inline constexpr int kDeep = 8;          // elements of a column that are read together
 
 // Rows first .. first + count of x, which lie side by side there.
@@ -40,27 +40,48 @@ class Columns {
     for (Index c = 0; c < (side_by_side_ ? 1 : count); ++c) column_[c] = out.row(first + c);
   }
 
-  void softmax() {
-    for (Index i = 0; i < n_; i += kDeep) {
-      for (Index c = 0; c < count_; c += kSize) {
-        n_ - i >= kDeep ? add<kDeep>(i, c) : add_rest(i, c);
-      }
+  void softmax() { plain() ? softmax_as<true>() : softmax_as<false>(); }
+
+ private:
+  // kPlain: all temperatures are 1.
+  template <bool kPlain>
+  void softmax_as() {
+    const Index whole = count_ / kSize * kSize;
+    Index i = 0;
+    for (; i + kDeep <= n_; i += kDeep) {
+      for (Index c = 0; c < whole; c += kSize) add<kPlain, true, kDeep>(i, c);
+      if (whole < count_) add<kPlain, false, kDeep>(i, whole);
+    }
+    for (; i < n_; ++i) {
+      for (Index c = 0; c < whole; c += kSize) add<kPlain, true, 1>(i, c);
+      if (whole < count_) add<kPlain, false, 1>(i, whole);
     }
     bool special = false;
     for (Index c = 0; c < count_; c += kSize) special |= finish(c);
     if (special) return softmax_with_special();
-    for (Index i = 0; i < n_; ++i) {
-      for (Index c = 0; c < count_; c += kSize) write(i, c);
+    for (i = 0; i < n_; ++i) {
+      if (!side_by_side_) {
+        for (Index c = 0; c < count_; c += kSize) write(i, c);
+        continue;
+      }
+      S* const to = at(i, 0);
+      if constexpr (sizeof(S) == sizeof(T)) {
+        if (streams_) {
+          for (Index c = 0; c < whole; c += kSize) stream(value<kPlain, true>(i, c), to + c);
+        }
+      }
+      for (Index c = streams_ ? whole : 0; c < whole; c += kSize) store(value<kPlain, true>(i, c), to + c);
+      if (whole < count_) store<S>(value<kPlain, false>(i, whole), to + whole, width(whole));
     }
     if (streams_) stream_fence();
   }
 
- private:
   int width(Index c) const { return count_ - c < kSize ? static_cast<int>(count_ - c) : static_cast<int>(kSize); }
+  template <bool kPlain, bool kWhole>
   [[gnu::always_inline]] L z(Index i, Index c) const {
     const S* const p = x_ + i * step_ + c;
-    const L v = count_ - c < kSize ? load(p, width(c), T(0)) : load(p);
-    return plain() ? v : v / temperature(c);
+    const L v = kWhole ? load(p) : load(p, width(c), T(0));
+    return kPlain ? v : v / temperature(c);
   }
   bool plain() const { return temperature_.stride == 0 && temperature_[0] == T(1); }
   L temperature(Index c) const {
@@ -73,11 +94,14 @@ class Columns {
   }
 
   // Adds the exponentials of elements i .. i + depth of the columns from c on.
-  template <int depth>
+  template <bool kPlain, bool kWhole, int depth>
   [[gnu::always_inline]] void add(Index i, Index c) {
     L v[depth];
 #pragma GCC unroll 16
-    for (int k = 0; k < depth; ++k) v[k] = z(i + k, c);
+    for (int k = 0; k < depth; ++k) {
+      __builtin_prefetch(x_ + (i + k + 2 * kDeep) * step_ + c, 0, 2);
+      v[k] = z<kPlain, kWhole>(i + k, c);
+    }
     L top = v[0];
 #pragma GCC unroll 16
     for (int k = 1; k < depth; ++k) top = max(v[k], top);
@@ -103,9 +127,6 @@ class Columns {
     (low + rounding).store(low_ + c);
     reference.store(reference_ + c);
   }
-  [[gnu::noinline]] void add_rest(Index i, Index c) {
-    for (; i < n_; ++i) add<1>(i, c);
-  }
 
   // The sums become factors. True where a column is out of the range of ScaledExp; these have the factor 0.
   bool finish(Index c) {
@@ -118,21 +139,16 @@ class Columns {
   }
   bool is_special(Index c) const { return sum_[c] == T(0); }
 
-  [[gnu::always_inline]] void write(Index i, Index c) {
-    const L e = ScaledExp<T>(L::load(reference_ + c))(z(i, c));
-    const L y = fmadd(e, L::load(sum_ + c), e * L::load(low_ + c));
-    S* const to = at(i, c);
-    if (!side_by_side_) {
-      S one[kSize];
-      store(y, one);
-      for (int k = 0; k < width(c); ++k) *at(i, c + k) = one[k];
-    } else if (count_ - c < kSize) {
-      store<S>(y, to, width(c));
-    } else if (streams_) {
-      if constexpr (sizeof(S) == sizeof(T)) stream(y, to);
-    } else {
-      store(y, to);
-    }
+  template <bool kPlain, bool kWhole>
+  [[gnu::always_inline]] L value(Index i, Index c) const {
+    const L e = ScaledExp<T>(L::load(reference_ + c))(z<kPlain, kWhole>(i, c));
+    return fmadd(e, L::load(sum_ + c), e * L::load(low_ + c));
+  }
+  // One register of them, to anywhere.
+  [[gnu::noinline]] void write(Index i, Index c) const {
+    S one[kSize];
+    store(value<false, false>(i, c), one);
+    for (int k = 0; k < width(c); ++k) *at(i, c + k) = one[k];
   }
   S* at(Index i, Index c) const {
     return side_by_side_ ? column_[0] + i * out_.along.stride[0] + c : column_[c] + out_.along.offset(i);

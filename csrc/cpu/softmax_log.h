@@ -74,7 +74,7 @@ struct MinusLogSum {
     return (arg(v, none) - high) - low;
   }
   Lanes<T> operator()(Index i) const {
-    __builtin_prefetch(reinterpret_cast<const char*>(x + i) + kAhead);
+    ask_ahead(x + i);
     return value(load(x + i));
   }
   Lanes<T> operator()(Index i, int count) const { return value(load(x + i, count, T(0))); }
@@ -86,6 +86,23 @@ void log_softmax_row(const Row<S>& row, const Arg& arg, T temperature, S* out) {
   if (!sum.fine()) return exact_log_softmax(row, temperature, out);
   const Writer<S, kStream, MinusLogSum<S, Arg>> write(out, row.n, {row.x, arg, log_sum_of(row, arg, sum)});
   row.each_segment([&](Index, Index first, Index last) { write.segment(first, last); });
+}
+
+// Log_softmax by fuse_rows: row i waits in a near cache to be read again.
+template <bool kStream, class S, class ArgOf, class T = Compute<S>>
+void fused_log_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, Index first, Index last) {
+  const auto row = [&](Index i) { return Row<S>{x.row(i), x.along.size(), nullptr}; };
+  fuse_rows<kStream>(
+      out, first, last,
+      [&](Index i, const auto& write) {
+        return sum_segments(row(i), [&](Index from, Index to) {
+          return sum_blocks(x.row(i), from, to, arg_of(i), static_cast<T*>(nullptr), KeepNothing{}, write);
+        });
+      },
+      [&](Index i, const SegmentSum<T>& sum) {
+        return MinusLogSum<S, decltype(arg_of(i))>(x.row(i), arg_of(i), log_sum_of(row(i), arg_of(i), sum));
+      },
+      [&](Index i) { exact_log_softmax(row(i), static_cast<T>(arg_of.temperature(i)), out.row(i)); });
 }
 
 }  // namespace

@@ -44,33 +44,75 @@ struct FromRow {
     return quotient(exp(arg(v, low)));
   }
   Lanes<T> operator()(Index i) const {
-    __builtin_prefetch(reinterpret_cast<const char*>(x + i) + kAhead);
+    ask_ahead(x + i);
     return value(load(x + i));
   }
   Lanes<T> operator()(Index i, int count) const { return value(load(x + i, count, -kInf<T>)); }
 };
 
+// The end of a row that has to wait for the start of the next one, so that they go past the caches in one register. Stored in the
+// ordinary way, each would wait for its line from memory, and everything that is stored later would wait for it.
+template <class S>
+class Seam {
+  static constexpr Index kWidth = LanesOf<S>::size;
+
+ public:
+  // The last `count` elements of a row that ends at `end`.
+  void keep(LanesOf<S> v, Index count, S* end) {
+    store<S>(v, waiting_, static_cast<int>(count));
+    count_ = count, end_ = end;
+  }
+  // The first `count` elements of a row at `out`, up to an aligned address.
+  void join(LanesOf<S> v, Index count, S* out) {
+    if (end_ != out || count_ + count != kWidth) {
+      flush();
+      return store<S>(v, out, static_cast<int>(count));
+    }
+    store<S>(v, waiting_ + count_, static_cast<int>(count));
+    stream(load(static_cast<const S*>(waiting_)), out - count_);
+    count_ = 0;
+  }
+  void flush() {
+    for (Index k = 0; k < count_; ++k) end_[k - count_] = waiting_[k];
+    count_ = 0;
+  }
+
+ private:
+  alignas(64) S waiting_[kWidth];
+  Index count_ = 0;
+  S* end_ = nullptr;
+};
+
 // Writes out[0 .. n); with kStream past the caches, which wants aligned addresses: then all but the first `head_` elements are
-// written in vectors that are aligned in memory. Those of the value need not be.
+// written in vectors that are aligned in memory. Those of the value need not be. `seam` is for rows that are written in order.
 template <class S, bool kStream, class Value>
 class Writer {
   static constexpr Index kWidth = LanesOf<S>::size;
 
  public:
-  Writer(S* out, Index n, const Value& value) : out_(out), n_(n), value_(value) {
+  Writer(S* out, Index n, const Value& value, Seam<S>* seam = nullptr) : out_(out), n_(n), seam_(seam), value_(value) {
     if constexpr (kStream) {
       const auto address = reinterpret_cast<std::uintptr_t>(out);
       head_ = static_cast<Index>(-address % (kWidth * sizeof(S)) / sizeof(S));
       if (head_ > n) head_ = n;
     }
-    if (head_ > 0) store<S>(value_(0, static_cast<int>(head_)), out_, static_cast<int>(head_));
+    if (head_ == 0) return;
+    const auto first = value_(0, static_cast<int>(head_));
+    seam ? seam->join(first, head_, out) : store<S>(first, out, static_cast<int>(head_));
   }
   // The part that sum_of_block asks for.
   Index fused(Index at, Index n) const { return at + head_ + n <= n_ ? n : n_ - head_ - at; }
   void four(Index i) const {
     for (int k = 0; k < 4; ++k) write(i + head_ + k * kWidth);
   }
-  void rest(Index i) const { range(i + head_, n_); }
+  void rest(Index i) const {
+    i += head_;
+    for (; i + kWidth <= n_; i += kWidth) write(i);
+    if (const Index count = n_ - i; count > 0) {
+      const auto last = value_(i, static_cast<int>(count));
+      kStream&& seam_ ? seam_->keep(last, count, out_ + n_) : store<S>(last, out_ + i, static_cast<int>(count));
+    }
+  }
   // What belongs to a segment [first, last).
   void segment(Index first, Index last) const {
     range(first + head_, last + head_ < n_ ? last + head_ : n_);
@@ -91,6 +133,7 @@ class Writer {
   }
   S* out_;
   Index n_, head_ = 0;
+  Seam<S>* seam_;
   Value value_;
 };
 
@@ -112,54 +155,62 @@ void settle(T* kept, const T* references, Index first, Index n, T reference) {
 }
 
 // The rows [first, last) of a batch. One loop runs pass 1 of a row and pass 2 of the row before it, so that reading, computing
-// and writing overlap; the exponentials wait in a buffer of one row.
-template <bool kStream, class S, class ArgOf>
-class FusedSoftmax {
+// and writing overlap: pass(i, write) is the sum over row i, value_of(i, sum) what is written for it, exact(i) the other way
+// there.
+template <bool kStream, class S, class Pass, class ValueOf, class Exact>
+void fuse_rows(const Rows<S>& out, Index first, Index last, const Pass& pass, const ValueOf& value_of, const Exact& exact) {
   using T = Compute<S>;
-
- public:
-  static Index room(Index n) { return kPage + (n + 63) / 64 * 64 + n / kBlock<T> + 1; }
-  FusedSoftmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, T* room)
-      : x_(x), arg_of_(arg_of), out_(out), n_(x.along.size()) {
-    // Half a page away from x, for the sake of loads that follow stores.
-    const auto away = reinterpret_cast<std::uintptr_t>(x.data) + 2048 - reinterpret_cast<std::uintptr_t>(room);
-    kept_ = room + away % 4096 / 64 * (64 / sizeof(T));
-    references_ = kept_ + (n_ + 63) / 64 * 64;
-  }
-  void run(Index first, Index last) {
-    SegmentSum<T> sum = pass(first, WriteNothing{});
-    for (Index i = first; i < last; ++i) {
-      if (!sum.fine()) [[unlikely]] {
-        exact_softmax(Row<S>{x_.row(i), n_, nullptr}, arg_of_.temperature(i), out_.row(i));
-        if (i + 1 < last) sum = pass(i + 1, WriteNothing{});
-        continue;
-      }
-      settle(kept_, references_, 0, n_, sum.reference);
-      const Writer<S, kStream, FromKept<T>> write(out_.row(i), n_, {kept_, Quotient<T>(sum)});
-      if (i + 1 < last) {
-        sum = pass(i + 1, write);
-      } else {
-        write.rest(0);
-      }
+  Seam<S> seam;
+  SegmentSum<T> sum = pass(first, WriteNothing{});
+  for (Index i = first; i < last; ++i) {
+    if (!sum.fine()) [[unlikely]] {
+      exact(i);
+      if (i + 1 < last) sum = pass(i + 1, WriteNothing{});
+      continue;
     }
-    if constexpr (kStream) stream_fence();
+    const Writer<S, kStream, decltype(value_of(i, sum))> write(out.row(i), out.along.size(), value_of(i, sum), &seam);
+    if (i + 1 < last) {
+      sum = pass(i + 1, write);
+    } else {
+      write.rest(0);
+    }
   }
+  seam.flush();
+  if constexpr (kStream) stream_fence();
+}
 
- private:
-  template <class Write>
-  SegmentSum<T> pass(Index i, const Write& write) {
-    const Row<S> row{x_.row(i), n_, nullptr};
-    return sum_segments(row, [&](Index first, Index last) {
-      return sum_blocks(row.x, first, last, arg_of_(i), references_, KeepIn<T>{kept_}, write);
-    });
-  }
+// Room for the exponentials of a row of n elements, half a page away from x for the sake of loads that follow stores, and for the
+// reference of each block of them.
+template <class T>
+struct KeptRow {
   static constexpr Index kPage = 4096 / sizeof(T);
-  const Rows<const S>& x_;
-  const ArgOf& arg_of_;
-  const Rows<S>& out_;
-  Index n_;
-  T *kept_, *references_;
+  static Index room(Index n) { return kPage + (n + 63) / 64 * 64 + n / kBlock<T> + 1; }
+  KeptRow(T* room, const void* x, Index n) {
+    const auto away = reinterpret_cast<std::uintptr_t>(x) + 2048 - reinterpret_cast<std::uintptr_t>(room);
+    exponentials = room + away % 4096 / 64 * (64 / sizeof(T));
+    references = exponentials + (n + 63) / 64 * 64;
+  }
+  T *exponentials, *references;
 };
+
+// Softmax by fuse_rows: the exponentials wait in `kept`.
+template <bool kStream, class S, class ArgOf, class T = Compute<S>>
+void fused_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& out, Index first, Index last, KeptRow<T> kept) {
+  const Index n = x.along.size();
+  const auto row = [&](Index i) { return Row<S>{x.row(i), n, nullptr}; };
+  fuse_rows<kStream>(
+      out, first, last,
+      [&](Index i, const auto& write) {
+        return sum_segments(row(i), [&](Index from, Index to) {
+          return sum_blocks(x.row(i), from, to, arg_of(i), kept.references, KeepIn<T>{kept.exponentials}, write);
+        });
+      },
+      [&](Index, const SegmentSum<T>& sum) {
+        settle(kept.exponentials, kept.references, 0, n, sum.reference);
+        return FromKept<T>{kept.exponentials, Quotient<T>(sum)};
+      },
+      [&](Index i) { exact_softmax(row(i), static_cast<T>(arg_of.temperature(i)), out.row(i)); });
+}
 
 // One row, which threads may share. With `references`, an entry a block, the exponentials are kept in out, which is then not x;
 // otherwise they are computed again.
