@@ -127,7 +127,7 @@ __device__ T exp_below(T d, T low, int lift = 0) {
     return i;
   };
   const auto power = [](I n) {
-    const I i = (n + F::bias) * (I(1) << F::mantissa_bits);
+    const auto i = static_cast<unsigned long long>(n + F::bias) << F::mantissa_bits;  // of a float the lower half
     T x;
     memcpy(&x, &i, sizeof x);
     return x;
