@@ -71,7 +71,9 @@ def readable(symbols):
     run = subprocess.run(
         ["c++filt"], input="\n".join(symbols), check=True, capture_output=True, text=True
     )
-    noise = re.compile(r"softmap::|core::|cuda::|dense::|\(anonymous namespace\)::|^void ")
+    noise = re.compile(
+        r"\((?:\w+::)*Op\)|softmap::|core::|cuda::|dense::|\(anonymous namespace\)::|^void "
+    )
     names = [noise.sub("", name).split("(")[0] for name in run.stdout.splitlines()]
     return dict(zip(symbols, names, strict=True))
 

@@ -165,6 +165,58 @@ def test_level_scores(benchmark, mass):
     report(benchmark, group, times, n_bytes, **goals)
 
 
+FILTERED = [(1 << 18, 32), (16_384, 1024), (512, 128_256)]
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", FILTERED, ids=str)
+def test_row_filter(benchmark, shape, dtype):
+    """top-p against a sort of each row, as samplers do; bytes are those of x and of the mask."""
+    shape, kind = small(shape), getattr(torch, dtype)
+    n_bytes = shape[0] * shape[1] * (kind.itemsize + 1)
+    sets = make_sets(lambda: (torch.randn(shape, device=DEVICE).mul_(4).to(kind),), n_bytes)
+
+    def by_sort(x):
+        p, order = torch.softmax(x.float(), -1).sort(-1, descending=True)
+        return torch.zeros_like(x, dtype=torch.bool).scatter_(-1, order, p.cumsum(-1) - p < 0.9)
+
+    candidates = {"softmap": lambda x: softmap.row_filter(x, "top_p", 0.9), "torch, sort": by_sort}
+    x = sets[0][0].float()
+    kept = candidates["softmap"](x)
+    mass = torch.softmax(x.double(), -1).masked_fill(~kept, 0.0).sum(-1)
+    assert bool((mass >= 0.9 - 1e-5).all())
+    times = compare(candidates, sets)
+    report(benchmark, f"row_filter {dtype} {shape[0]} x {shape[1]}", times, n_bytes)
+
+
+@pytest.mark.parametrize("function", ["sigmoid_sum", "divergence"])
+@pytest.mark.parametrize("shape", FILTERED, ids=str)
+def test_row_root(benchmark, shape, function):
+    """Against 32 bisections in float32, as official code of soft top-k takes."""
+    shape = small(shape)
+    target = 5.0 if function == "sigmoid_sum" else 0.3
+    n_bytes = shape[0] * shape[1] * 4
+    sets = make_sets(lambda: (torch.randn(shape, device=DEVICE).mul_(4),), n_bytes)
+
+    def by_bisection(x):
+        low, high = -x.amax(-1) - 20.0, -x.amin(-1) + 20.0
+        for _ in range(32):
+            middle = 0.5 * (low + high)
+            above = torch.sigmoid(x + middle[:, None]).sum(-1) > target
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return middle
+
+    candidates = {"softmap": lambda x: softmap.row_root(x, function, target)}
+    root = candidates["softmap"](sets[0][0]).double()
+    assert bool(torch.isfinite(root).all())
+    if function == "sigmoid_sum":
+        candidates["torch, bisection"] = by_bisection
+        sums = torch.sigmoid(sets[0][0].double() + root[:, None]).sum(-1)
+        torch.testing.assert_close(sums, torch.full_like(sums, target), rtol=1e-5, atol=1e-5)
+    times = compare(candidates, sets)
+    report(benchmark, f"row_root {function} {shape[0]} x {shape[1]}", times, n_bytes)
+
+
 def test_ceilings():
     """Of this run, to be read beside each result."""
     assert all(rate > 0 for rate in gpu_timing.ceilings().values())

@@ -1,5 +1,6 @@
 #pragma once
 // How kernels are launched. The only file that knows grids.
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -69,6 +70,60 @@ inline bool waits_for_each() {
   return wait;
 }
 
+// What is launched; config points to it where it is a cluster.
+struct Launch {
+  cudaLaunchConfig_t config{};
+  cudaLaunchAttribute attributes[1] = {};
+  Launch(const Launch&) = delete;
+
+  Launch(const Exec& exec, const Work& work, Index n_groups) {
+    config.gridDim = dim3(static_cast<unsigned>(work.cluster * n_groups));
+    config.blockDim = dim3(static_cast<unsigned>(work.threads));
+    config.dynamicSmemBytes = work.shared_bytes;
+    config.stream = static_cast<cudaStream_t>(exec.stream);
+    if (work.cluster == 1) return;
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim.x = static_cast<unsigned>(work.cluster);
+    attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+    config.attrs = attributes;
+    config.numAttrs = 1;
+  }
+};
+
+// Allows a kernel on the current device what is not allowed by itself.
+template <auto kernel>
+void allow(const Work& work) {
+  constexpr std::size_t kSharedBytes = 48 * 1024;
+  constexpr int kCluster = 8;
+  const auto set = [](cudaFuncAttribute what, int value) {
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), what, value), "cudaFuncSetAttribute");
+  };
+  if (work.shared_bytes > kSharedBytes) set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(work.shared_bytes));
+  if (work.cluster > kCluster) set(cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+}
+
+// Whether the device has room for clusters of that many blocks of the kernel.
+template <auto kernel>
+bool has_clusters(const Exec& exec, const Work& work) {
+  (void)Registered<kernel>::done;
+  enum : signed char { kUnknown, kNo, kYes };
+  constexpr int kDevices = 64, kSizes = 17;
+  static std::atomic<signed char> known[kDevices][kSizes];
+  auto& found = known[exec.device % kDevices][work.cluster];
+  if (const signed char k = found.load(); k != kUnknown) return k == kYes;
+  const OnDevice guard(exec.device);
+  bool fits = attribute(cudaDevAttrComputeCapabilityMajor, exec.device) >= 9;
+  if (fits) {
+    allow<kernel>(work);
+    const Launch one(exec, work, 1);
+    int n = 0;
+    fits = cudaOccupancyMaxActiveClusters(&n, reinterpret_cast<const void*>(kernel), &one.config) == cudaSuccess && n > 0;
+    if (!fits) cudaGetLastError();
+  }
+  found = fits ? kYes : kNo;
+  return fits;
+}
+
 template <auto kernel, class... Arguments>
 void launch(const Exec& exec, const Work& work, const Arguments&... arguments) {
   (void)Registered<kernel>::done;
@@ -76,27 +131,10 @@ void launch(const Exec& exec, const Work& work, const Arguments&... arguments) {
   const OnDevice guard(exec.device);
   const Index wanted = (work.groups + work.per_block - 1) / work.per_block;
   const Index most = Index(kBlocksPerProcessor) * attribute(cudaDevAttrMultiProcessorCount, exec.device);
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(work.cluster * (wanted < most ? wanted : most)));
-  config.blockDim = dim3(static_cast<unsigned>(work.threads));
-  config.dynamicSmemBytes = work.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(exec.stream);
-  constexpr std::size_t kAlwaysThere = 48 * 1024;
-  if (work.shared_bytes > kAlwaysThere) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(work.shared_bytes)),
-          "cudaFuncSetAttribute");
-  }
-  cudaLaunchAttribute attributes[1] = {};
-  if (work.cluster > 1) {
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim.x = static_cast<unsigned>(work.cluster);
-    attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-    config.attrs = attributes;
-    config.numAttrs = 1;
-  }
-  check(cudaLaunchKernelEx(&config, kernel, arguments...), "launch of a kernel");
-  if (waits_for_each()) check(cudaStreamSynchronize(config.stream), "SOFTMAP_CUDA_SYNC");
+  const Launch what(exec, work, wanted < most ? wanted : most);
+  allow<kernel>(work);
+  check(cudaLaunchKernelEx(&what.config, kernel, arguments...), "launch of a kernel");
+  if (waits_for_each()) check(cudaStreamSynchronize(what.config.stream), "SOFTMAP_CUDA_SYNC");
 }
 
 }  // namespace softmap::cuda

@@ -1,5 +1,6 @@
 // Scores of a closed set of columns: only these are read, unless their share of the whole row is asked for.
 #include "cuda/launch.cuh"
+#include "cuda/one_read.cuh"
 #include "cuda/pack.cuh"
 #include "cuda/row.cuh"
 #include "cuda/row_memory.cuh"
@@ -74,13 +75,14 @@ __device__ T share_of(const RowSum<T>& part, const RowSum<T>& whole) {
   return core::min(T(1), ratio * exp_below(d, low));  // NaN stays
 }
 
-template <class S, class Levels, class Group>
+template <class S, class Levels, class Group, bool with_mass>
 __global__ void __launch_bounds__(Group::kBlockThreads, 1)
     level_scores_kernel(Dense<const S> x, const __grid_constant__ Levels levels, EachRow<Compute<S>> temperature,
-                        LevelOut<Compute<S>> out) {
+                        LevelOut<Compute<S>> out, bool vectors) {
   using T = Compute<S>;
   const Group group;
-  const Index n_rows = x.n_rows, n = x.n;
+  const Index n_rows = x.n_rows;
+  [[maybe_unused]] const Index n = x.n;
   for (Index i = Group::first(); Group::first_of_warp(i) < n_rows; i += Group::step()) {
     const bool there = i < n_rows;
     const Index at = there ? i : 0;
@@ -109,9 +111,9 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
       variance.fold();
     }
     const double spread = total_of(group, variance);
-    if (out.mass) {
-      InMemory<S, Group> row{x.row(at), there ? n : 0};
-      const T mass = share_of(part, row_sum(row, temperature[at], group));
+    if constexpr (with_mass) {
+      const auto whole = read_once<S>(x.row(at), there ? n : 0, vectors, group, temperature[at]);
+      const T mass = share_of(part, RowSum<T>{whole.shift, whole.total.lowered().sum()});
       if (there && Group::rank() == 0) out.mass[i] = mass;
     }
     if (!there || Group::rank() > 0) continue;
@@ -123,12 +125,13 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
 template <class S, class Levels>
 void run(const Dense<const S>& x, const Levels& levels, PerRow<Compute<S>> temperature, const LevelOut<Compute<S>>& out,
          const Exec& exec) {
-  const auto with = [&]<class Group>() {
-    launch<&level_scores_kernel<S, Levels, Group>>(exec, {x.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, x, levels,
-                                                   on_device(temperature), out);
+  const auto with = [&]<class Group, bool with_mass>() {
+    launch<&level_scores_kernel<S, Levels, Group, with_mass>>(exec, {x.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, x,
+                                                              levels, on_device(temperature), out,
+                                                              InRegisters<S, Group, kAtOnce>::suits(x));
   };
-  if (out.mass && x.n > 1024) return with.template operator()<Block<256>>();
-  with.template operator()<Lanes<8, 128>>();
+  if (!out.mass) return with.template operator()<Lanes<8, 128>, false>();
+  with_group(x.n, [&]<class Group>() { with.template operator()<Group, true>(); });
 }
 
 // What travels with one launch of a table that lies on the host.

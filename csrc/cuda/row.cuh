@@ -100,9 +100,14 @@ struct Shift {
   T largest, maximum;
   bool divides, overflows;  // whether z does overflow, but not x
 
-  __device__ Shift(T largest_x, T temperature) : by_temperature(temperature), largest(largest_x), divides(temperature != T(1)) {
-    maximum = divides ? by_temperature(largest) : largest;
-    overflows = core::abs(maximum) == kInf<T> && core::abs(largest) < kInf<T>;
+  __device__ Shift(T largest_x, T temperature) : by_temperature(temperature), divides(temperature != T(1)) {
+    find_maximum(largest_x);
+  }
+  // The same for another row, or more of the row, whose largest x is known.
+  __device__ Shift moved_to(T largest_x) const {
+    Shift s = *this;
+    s.find_maximum(largest_x);
+    return s;
   }
   // low is what rounding took.
   __device__ T operator()(T x, T& low) const {
@@ -110,14 +115,28 @@ struct Shift {
     if (overflows) return by_temperature(x - largest);
     return core::two_sum(divides ? by_temperature(x) : x, -maximum, low);
   }
+
+ private:
+  __device__ void find_maximum(T largest_x) {
+    largest = largest_x;
+    maximum = divides ? by_temperature(largest) : largest;
+    overflows = core::abs(maximum) == kInf<T> && core::abs(largest) < kInf<T>;
+  }
 };
 
-// exp(d + low) 2^lift for d <= 0; NaN gives NaN.
+// Where exp(d) 2^lift is 0 whatever the lift.
+template <class T>
+inline constexpr T kExpIsZero = sizeof(T) == 4 ? T(-170) : T(-1400);
+// A lift above the subnormals, which have fewer digits.
+template <class T>
+inline constexpr int kLift = sizeof(T) == 4 ? 64 : 512;
+
+// exp(d + low) 2^lift for d <= 0, or above where it does not overflow; NaN gives NaN.
 template <class T>
 __device__ T exp_below(T d, T low, int lift = 0) {
   using F = core::Format<T>;
   using I = typename F::Int;
-  constexpr T kLimit = sizeof(T) == 4 ? T(-170) : T(-1400);  // where the result is 0 whatever the lift
+  constexpr T kLimit = kExpIsZero<T>;
   const auto p = core::exp_pair(core::max(kLimit, d));
   const T m = p.m + core::fmadd(p.m, d > kLimit ? low : T(0), p.low);
   // 2^e in two steps, so that only the last can be inexact. The integer e stands in the last bits of e + magic.
@@ -169,6 +188,10 @@ struct ExpTotal {
     const T high = static_cast<T>(count), low = static_cast<T>(count - static_cast<long long>(high));
     return Add()(Total<T>{high, low}, rest);
   }
+  // From a lifted rest.
+  __device__ ExpTotal lowered() const {
+    return {count, {core::scale2(rest.m, T(-kLift<T>)), core::scale2(rest.low, T(-kLift<T>))}};
+  }
   __device__ bool one_leads() const { return count == 1 && rest.m < T(0.5); }
   // log of the sum, with all its digits: 0 only where nothing is beside the largest.
   __device__ T excess() const {
@@ -190,19 +213,18 @@ struct Inverse {
 
 template <class T, class Row, class Group>
 __device__ ExpTotal<T> exp_total(Row& row, const Shift<T>& shift, const Group& group) {
-  constexpr int kLift = sizeof(T) == 4 ? 64 : 512;  // above the subnormals, which have fewer digits
   long long count = 0;
   Sum<T> rest{T(0), T(0), T(0)};
   row.each(
       [&](T x, Index) {
         T low;
-        const T d = shift(x, low), p = exp_below(d, low, kLift);
+        const T d = shift(x, low), p = exp_below(d, low, kLift<T>);
         count += d == T(0);
         rest += d == T(0) ? T(0) : p;
       },
       [&] { rest.fold(); });
   const auto lifted = group.reduce(Total<T>{rest.m, rest.low}, Add());
-  return {group.reduce(count, Add()), {core::scale2(lifted.m, T(-kLift)), core::scale2(lifted.low, T(-kLift))}};
+  return ExpTotal<T>{group.reduce(count, Add()), lifted}.lowered();
 }
 
 // log sum exp(z) = maximum + log(sum). With sum = 2^k m, maximum + k log 2 is added in two parts, as it may cancel.

@@ -79,18 +79,20 @@ struct InRegisters {
   }
   __device__ static int column(int i) { return (i / kVector * Group::kThreads + Group::rank()) * kVector + i % kVector; }
 
-  // Columns beyond the end are -inf.
+  // Columns beyond the end are -inf. Both ways apart: together they need more registers.
   __device__ InRegisters(const S* row, int n_columns, bool vectors) : n(n_columns) {
+    if (vectors) {
 #pragma unroll
-    for (int i = 0; i < per; i += kVector) {
-      Vector v{};
-      if (vectors && column(i) < n) v = *reinterpret_cast<const Vector*>(row + column(i));
+      for (int i = 0; i < per; i += kVector) {
+        Vector v{};
+        const bool there = column(i) < n;
+        if (there) v = *reinterpret_cast<const Vector*>(row + column(i));
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        const int k = column(i + j);
-        if (!vectors && k < n) v.element[j] = row[k];
-        x[i + j] = k < n ? core::to_compute(v.element[j]) : -core::kInf<T>;
+        for (int j = 0; j < kVector; ++j) x[i + j] = there ? core::to_compute(v.element[j]) : -core::kInf<T>;
       }
+    } else {
+#pragma unroll
+      for (int i = 0; i < per; ++i) x[i] = column(i) < n ? core::to_compute(row[column(i)]) : -core::kInf<T>;
     }
   }
   template <class Body, class Fold>
@@ -104,16 +106,20 @@ struct InRegisters {
   }
   template <class Value>
   __device__ void map(S* out, bool vectors, const Value& value) const {
+    if (vectors) {
 #pragma unroll
-    for (int i = 0; i < per; i += kVector) {
-      Vector v{};
+      for (int i = 0; i < per; i += kVector) {
+        if (column(i) >= n) continue;
+        Vector v;
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        const int k = column(i + j);
-        v.element[j] = core::to_storage<S>(value(x[i + j]));
-        if (!vectors && k < n) out[k] = v.element[j];
+        for (int j = 0; j < kVector; ++j) v.element[j] = core::to_storage<S>(value(x[i + j]));
+        *reinterpret_cast<Vector*>(out + column(i)) = v;
       }
-      if (vectors && column(i) < n) *reinterpret_cast<Vector*>(out + column(i)) = v;
+    } else {
+#pragma unroll
+      for (int i = 0; i < per; ++i) {
+        if (column(i) < n) out[column(i)] = core::to_storage<S>(value(x[i]));
+      }
     }
   }
 };

@@ -246,6 +246,10 @@ enum cudaDeviceAttr {
 cudaError_t cudaDeviceGetAttribute(int* v, cudaDeviceAttr a, int dev);
 inline cudaError_t cudaSetDevice(int d) { return d == 0 ? cudaSuccess : cudaErrorInvalidValue; }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+inline cudaError_t cudaOccupancyMaxActiveClusters(int* n, const void*, const cudaLaunchConfig_t*) {
+  *n = 1;
+  return cudaSuccess;
+}
 struct cudaFuncAttributes {};
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* d) {

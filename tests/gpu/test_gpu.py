@@ -156,7 +156,10 @@ def test_recipe_agrees_with_the_cpu(library, name):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize("width", [2, 5, 32, 33, 1000, 1024, 5000, 16384, 32768, 128256, 262144])
+@pytest.mark.parametrize(
+    "width",
+    [2, 5, 8, 13, 32, 33, 1000, 1024, 5000, 16384, 32768, 128256, 262144, 262145, 3_000_000],
+)
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 def test_every_regime_agrees_with_the_cpu(library, name, width, dtype):
     """Rows of all sizes that a kernel of its own is for, contiguous and not, and the same again."""
@@ -168,6 +171,27 @@ def test_every_regime_agrees_with_the_cpu(library, name, width, dtype):
         check_close(library, name, result, want)
         again = library.get(function(given, -1))
         np.testing.assert_array_equal(library.get(result), again)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("width", [5, 33, 1024, 5000, 128256])
+def test_filters_and_roots_agree_with_the_cpu(library, width, dtype):
+    """A warp or a block a row. Columns at the edge of a filter may differ: sums are rounded."""
+    x = RNG.normal(0, 3, (max(3, min(300, 300_000 // width)), width)).astype(dtype)
+    given = library.put(x)
+    for rule, amount in (("top_p", 0.7), ("typical", 0.5), ("top_k", 3), ("min_p", 0.2)):
+        got = library.get(softmap.row_filter(given, rule, amount))
+        np.testing.assert_array_equal(got, library.get(softmap.row_filter(given, rule, amount)))
+        same = (got == softmap.row_filter(x, rule, amount)).all(-1)
+        assert same.mean() >= (0.9 if rule in ("top_p", "typical") else 1.0), rule
+    for function, target in (("sigmoid_sum", 2.5), ("divergence", 0.1)):
+        got, want = (
+            library.get(softmap.row_root(given, function, target)),
+            softmap.row_root(x, function, target),
+        )
+        assert got.dtype == want.dtype
+        rtol = 1e-12 if dtype == "float64" else 3e-7
+        np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
 
 
 def test_torch_bfloat16(library):

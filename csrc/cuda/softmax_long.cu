@@ -1,0 +1,159 @@
+// Long rows. Up to 16 times kHeldRow, softmax and log_softmax are shared by a cluster of blocks, which hold the row in their
+// registers. Otherwise, and where the device has no clusters, a row is cut into pieces, all over the device: one kernel sums
+// the pieces, and the next one adds up the sums, in the order of the columns, and reads the elements once more.
+#include "cuda/cluster_group.cuh"
+#include "cuda/one_read.cuh"
+#include "cuda/softmax_row.cuh"
+
+namespace softmap::cuda {
+namespace {
+
+inline constexpr int kSliceThreads = 512, kSlicePer = 32;
+static_assert(kSliceThreads * kSlicePer == kHeldRow);
+
+template <Op op, class S>
+__global__ void __launch_bounds__(kSliceThreads, sizeof(Compute<S>) == 4 ? 2 : 1)
+    softmax_cluster_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Index slice, bool vectors) {
+  using Group = Cluster<kSliceThreads>;
+  const Group group;
+  const Index n_rows = x.n_rows, n = x.n, begin = static_cast<int>(cluster_rank()) * slice, rest = n - begin;
+  const int n_here = static_cast<int>(rest < 0 ? 0 : rest < slice ? rest : slice);
+  for (Index i = Group::first(); i < n_rows; i += Group::step()) {
+    InRegisters<S, Block<kSliceThreads>, kSlicePer> row(x.row(i) + begin, n_here, vectors);
+    compute_row<op>(row, n, group, temperature[i], [&](const auto& value) { row.map(out.row(i) + begin, vectors, value); });
+  }
+  Group::leave();
+}
+
+// A row in pieces.
+struct Pieces {
+  Index n_pieces, size;
+};
+Pieces pieces_of(Index n) {
+  constexpr Index kPiece = 8192, kMost = 1024, kMultiple = 16;  // pieces begin where vectors do
+  const Index wanted = (n + kPiece - 1) / kPiece, n_pieces = wanted < kMost ? wanted : kMost;
+  const Index size = ((n + n_pieces - 1) / n_pieces + kMultiple - 1) / kMultiple * kMultiple;
+  return {(n + size - 1) / size, size};
+}
+
+using OfPiece = Block<256>;
+
+template <class S>
+__global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
+    softmax_parts_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Pieces pieces, bool vectors,
+                         RowPart<Compute<S>>* parts) {
+  const OfPiece group;
+  const Index n = x.n_rows * pieces.n_pieces;
+  for (Index j = OfPiece::first(); j < n; j += OfPiece::step()) {
+    const Index i = j / pieces.n_pieces, begin = j % pieces.n_pieces * pieces.size, rest = x.n - begin;
+    const auto sum = read_once<S>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors, group, temperature[i]);
+    if (OfPiece::rank() > 0) continue;
+    parts[j] = {sum.shift.largest, sum.shift.largest, sum.total.rest, sum.total.count};
+  }
+}
+
+// The total of a row from its parts.
+template <class T>
+__device__ RowTotal<T> merged(const RowPart<T>* parts, Index n, const OfPiece& group, T temperature) {
+  T largest = -kInf<T>;
+  for (Index k = OfPiece::rank(); k < n; k += OfPiece::kThreads) largest = Largest()(largest, parts[k].largest);
+  const Shift<T> shift(group.reduce(largest, Largest()), temperature);
+  ExpTotal<T> own{0, {T(0), T(0)}};
+  for (Index k = OfPiece::rank(); k < n; k += OfPiece::kThreads) {
+    const auto part = seen_from(shift, parts[k]);
+    own = {own.count + part.count, Add()(own.rest, part.rest)};
+  }
+  return {shift, sum_over(group, own).lowered()};
+}
+
+template <Op op, class S>
+__global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
+    softmax_pieces_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Pieces pieces, bool vectors,
+                          const RowPart<Compute<S>>* parts) {
+  using T = Compute<S>;
+  const OfPiece group;
+  const Index n = x.n_rows * pieces.n_pieces;
+  for (Index back = OfPiece::first(); back < n; back += OfPiece::step()) {
+    const Index j = n - 1 - back;  // what was read last may still be in the cache
+    const Index i = j / pieces.n_pieces, begin = j % pieces.n_pieces * pieces.size, rest = x.n - begin;
+    const auto whole = merged(parts + i * pieces.n_pieces, pieces.n_pieces, group, temperature[i]);
+    const auto write = [&](const auto& value) {
+      in_pieces<S, OfPiece>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors,
+                            [&](const auto& row, Index at) { row.map(out.row(i) + begin + at, vectors, value); });
+    };
+    if constexpr (op == Op::kSoftmax) {
+      write(Softmax<T>{whole.shift, Inverse<T>(whole.total.sum())});
+    } else {
+      write(LogSoftmax<T>(whole.shift, whole.total));
+    }
+  }
+}
+
+template <class S>
+__global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
+    logsumexp_pieces_kernel(EachRow<Compute<S>> temperature, Dense<S> out, Index n_pieces, const RowPart<Compute<S>>* parts) {
+  const OfPiece group;
+  for (Index i = OfPiece::first(); i < out.n_rows; i += OfPiece::step()) {
+    const auto whole = merged(parts + i * n_pieces, n_pieces, group, temperature[i]);
+    if (OfPiece::rank() == 0) out.data[i] = core::to_storage<S>(log_sum(whole.shift, whole.total));
+  }
+}
+
+template <Op op, class S>
+void by_pieces(const Dense<const S>& x, EachRow<Compute<S>> temperature, const Dense<S>& out, const Exec& exec) {
+  using Row = InRegisters<S, OfPiece, kAtOnce>;
+  const auto pieces = pieces_of(x.n);
+  const Index n_parts = x.n_rows * pieces.n_pieces;
+  const bool vectors = Row::suits(x) && (op == Op::kLogSumExp || Row::suits(out));
+  auto* const parts = exec.scratch<RowPart<Compute<S>>>(n_parts);
+  launch<&softmax_parts_kernel<S>>(exec, {n_parts, 1, OfPiece::kBlockThreads}, x, temperature, pieces, vectors, parts);
+  if constexpr (op == Op::kLogSumExp) {
+    launch<&logsumexp_pieces_kernel<S>>(exec, {x.n_rows, 1, OfPiece::kBlockThreads}, temperature, out, pieces.n_pieces, parts);
+  } else {
+    launch<&softmax_pieces_kernel<op, S>>(exec, {n_parts, 1, OfPiece::kBlockThreads}, x, temperature, out, pieces, vectors,
+                                          parts);
+  }
+}
+
+// True where a cluster did it.
+template <Op op, class S>
+bool by_cluster(const Dense<const S>& x, EachRow<Compute<S>> temperature, const Dense<S>& out, const Exec& exec) {
+  using Row = InRegisters<S, Block<kSliceThreads>, kSlicePer>;
+  constexpr Index kMultiple = 16, kMostBlocks = 16;
+  if (x.n > kMostBlocks * kHeldRow) return false;
+  int n_blocks = 2;
+  while (n_blocks * kHeldRow < x.n) n_blocks *= 2;
+  const Index slice = ((x.n + n_blocks - 1) / n_blocks + kMultiple - 1) / kMultiple * kMultiple;
+  const Work work{x.n_rows, 1, kSliceThreads, 0, n_blocks};
+  constexpr auto kernel = &softmax_cluster_kernel<op, S>;
+  if (!has_clusters<kernel>(exec, work)) return false;
+  launch<kernel>(exec, work, x, temperature, out, slice, Row::suits(x) && Row::suits(out));
+  return true;
+}
+
+}  // namespace
+
+template <Op op, class S>
+void long_rows(const Rows<const S>& x_given, PerRow<Compute<S>> temperature, const Rows<S>& out_given, const Exec& exec) {
+  with_dense(x_given, out_given, exec, [&](const auto& x, const auto& out) {
+    if constexpr (op != Op::kLogSumExp) {
+      if (by_cluster<op>(x, on_device(temperature), out, exec)) return;
+    }
+    by_pieces<op>(x, on_device(temperature), out, exec);
+  });
+}
+
+#define SOFTMAP_INSTANTIATE_OP(op, S) \
+  template void long_rows<op>(const Rows<const S>&, PerRow<Compute<S>>, const Rows<S>&, const Exec&);
+#define SOFTMAP_INSTANTIATE(S)               \
+  SOFTMAP_INSTANTIATE_OP(Op::kSoftmax, S)    \
+  SOFTMAP_INSTANTIATE_OP(Op::kLogSoftmax, S) \
+  SOFTMAP_INSTANTIATE_OP(Op::kLogSumExp, S)
+SOFTMAP_INSTANTIATE(float)
+SOFTMAP_INSTANTIATE(double)
+SOFTMAP_INSTANTIATE(core::Half)
+SOFTMAP_INSTANTIATE(core::BFloat16)
+#undef SOFTMAP_INSTANTIATE
+#undef SOFTMAP_INSTANTIATE_OP
+
+}  // namespace softmap::cuda

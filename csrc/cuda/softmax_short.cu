@@ -1,0 +1,105 @@
+// Short rows: a few lanes a row, and many rows a block, whose elements lie side by side and are moved as one piece.
+#include "cuda/softmax_row.cuh"
+
+namespace softmap::cuda {
+namespace {
+
+inline constexpr int kPer = 8, kThreads = 128, kTileElements = 4 * kThreads * kPer;
+
+// n elements between global and shared memory, 16 bytes a thread where they are aligned.
+template <class S>
+__device__ void copy_tile(const S* from, S* to, int n, bool vectors) {
+  struct alignas(16) Vector {
+    S element[16 / sizeof(S)];
+  };
+  constexpr int kVector = 16 / sizeof(S);
+  const int whole = vectors ? n / kVector : 0;
+  for (int k = static_cast<int>(threadIdx.x); k < whole; k += kThreads) {
+    reinterpret_cast<Vector*>(to)[k] = reinterpret_cast<const Vector*>(from)[k];
+  }
+  for (int k = whole * kVector + static_cast<int>(threadIdx.x); k < n; k += kThreads) to[k] = from[k];
+}
+
+// How the rows of a tile are reached: by vectors where they lie, element by element there, or by way of shared memory.
+enum class Way { kVectors, kElements, kTile, kTileByVectors };
+
+template <Op op, class S, int n_lanes>
+__global__ void __launch_bounds__(kThreads, 1)
+    softmax_short_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Way way) {
+  using Group = Lanes<n_lanes, kThreads>;
+  constexpr int kRows = 4 * Group::kRowsPerBlock;
+  SOFTMAP_SHARED(S, tile, kTileElements);
+  const Group group;
+  const Index n_rows = x.n_rows;
+  const int n = static_cast<int>(x.n);
+  const bool by_tile = way == Way::kTile || way == Way::kTileByVectors, vectors = way == Way::kVectors;
+  for (Index first = Index(blockIdx.x) * kRows; first < n_rows; first += Index(gridDim.x) * kRows) {
+    const int n_here = n_rows - first < kRows ? static_cast<int>(n_rows - first) : kRows;
+    if (by_tile) {
+      copy_tile(x.row(first), tile, n_here * n, way == Way::kTileByVectors);
+      __syncthreads();
+    }
+#pragma unroll 1
+    for (int r = Group::index(); r < kRows; r += Group::kRowsPerBlock) {
+      const bool there = r < n_here;
+      const Index i = there ? first + r : first;
+      InRegisters<S, Group, kPer> row(by_tile ? tile + r * n : x.row(i), there ? n : 0, vectors);
+      compute_row<op>(row, n, group, temperature[i], [&](const auto& value) {
+        if constexpr (op != Op::kLogSumExp) {
+          row.map(by_tile ? tile + r * n : out.row(i), vectors, value);
+        } else if (there && Group::rank() == 0) {
+          out.data[i] = core::to_storage<S>(value(Compute<S>(0)));
+        }
+      });
+    }
+    if (!by_tile) continue;
+    __syncthreads();
+    if (op == Op::kLogSumExp) continue;
+    copy_tile(tile, out.row(first), n_here * n, way == Way::kTileByVectors);
+    __syncthreads();
+  }
+}
+
+template <class S>
+bool is_aligned(const Dense<S>& rows) {
+  return reinterpret_cast<std::uintptr_t>(rows.data) % 16 == 0;
+}
+
+}  // namespace
+
+template <Op op, class S>
+void short_rows(const Rows<const S>& x_given, PerRow<Compute<S>> temperature, const Rows<S>& out_given, const Exec& exec) {
+  with_dense(x_given, out_given, exec, [&](const auto& x, const auto& out) {
+    const auto with_lanes = [&]<int n_lanes>() {
+      using Group = Lanes<n_lanes, kThreads>;
+      using Row = InRegisters<S, Group, kPer>;
+      constexpr bool numbers = op == Op::kLogSumExp;
+      const bool together = x.stride == x.n && (numbers || out.stride == out.n);
+      const bool aligned = is_aligned(x) && (numbers || is_aligned(out));
+      const Way way = Row::suits(x) && (numbers || Row::suits(out)) ? Way::kVectors
+                      : !together                                   ? Way::kElements
+                      : aligned                                     ? Way::kTileByVectors
+                                                                    : Way::kTile;
+      launch<&softmax_short_kernel<op, S, n_lanes>>(exec, {x.n_rows, 4 * Group::kRowsPerBlock, kThreads}, x,
+                                                    on_device(temperature), out, way);
+    };
+    if (x.n <= kPer) return with_lanes.template operator()<1>();
+    if (x.n <= 2 * kPer) return with_lanes.template operator()<2>();
+    with_lanes.template operator()<4>();
+  });
+}
+
+#define SOFTMAP_INSTANTIATE_OP(op, S) \
+  template void short_rows<op>(const Rows<const S>&, PerRow<Compute<S>>, const Rows<S>&, const Exec&);
+#define SOFTMAP_INSTANTIATE(S)               \
+  SOFTMAP_INSTANTIATE_OP(Op::kSoftmax, S)    \
+  SOFTMAP_INSTANTIATE_OP(Op::kLogSoftmax, S) \
+  SOFTMAP_INSTANTIATE_OP(Op::kLogSumExp, S)
+SOFTMAP_INSTANTIATE(float)
+SOFTMAP_INSTANTIATE(double)
+SOFTMAP_INSTANTIATE(core::Half)
+SOFTMAP_INSTANTIATE(core::BFloat16)
+#undef SOFTMAP_INSTANTIATE
+#undef SOFTMAP_INSTANTIATE_OP
+
+}  // namespace softmap::cuda
