@@ -59,6 +59,7 @@ class Seam {
  public:
   // The last `count` elements of a row that ends at `end`.
   void keep(LanesOf<S> v, Index count, S* end) {
+    flush();  // what the row between did not join
     store<S>(v, waiting_, static_cast<int>(count));
     count_ = count, end_ = end;
   }
