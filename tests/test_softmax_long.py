@@ -92,3 +92,20 @@ def test_results_do_not_depend_on_stores_past_the_caches(backend, dtype):
         batch = function(x, axis=1, out=room[3:].reshape(x.shape))
         assert (batch[2] == function(x[2])).all()
         assert (batch[0, :] == function(x[:1, :], axis=1, n_threads=2)[0]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n", [65_537, 131_073, 131_090])
+def test_what_is_alone_in_the_last_segment_counts(backend, n, what, dtype):
+    """A row is summed in segments; the last of these has 1 or 18 numbers and nothing finite."""
+    x = np.random.default_rng(n).normal(0, 5, n).astype(dtype)
+    x[n // 65_536 * 65_536 :] = what
+    for result in (softmap.softmax(x), softmap.log_softmax(x), [softmap.logsumexp(x)]):
+        if np.isnan(what):
+            assert np.isnan(result).all()
+    if what == np.inf:
+        assert softmap.logsumexp(x) == np.inf
+    elif what == -np.inf:
+        kept = x[: n // 65_536 * 65_536]
+        assert softmap.logsumexp(x) == pytest.approx(softmap.logsumexp(kept), rel=1e-7)

@@ -37,6 +37,7 @@ CPU_ONLY |= {
     "make_system",
     "solve_system",
     "newton_pairs",
+    "movement",
 }
 CPU_ONLY |= {"draw_counts", "weigh_draws", "refit"}
 CPU_ONLY |= {"special", "softmax_by"}  # for tests and benchmarks

@@ -66,7 +66,7 @@ py::object with_storage(Element element, F&& f) {
 
 inline std::string shape_text(const py::array& a) {
   std::string s = "(";
-  for (py::ssize_t k = 0; k < a.ndim(); ++k) s += (k ? ", " : "") + std::to_string(a.shape(k));
+  for (py::ssize_t k = 0; k < a.ndim(); ++k) s.append(k ? ", " : "").append(std::to_string(a.shape(k)));
   return s + (a.ndim() == 1 ? ",)" : ")");
 }
 

@@ -256,8 +256,9 @@ SegmentSum<T> sum_blocks(const S* x, Index first, Index last, const Arg& arg, T*
       total.add(sum);
     }
   }
+  // Beside the block of the largest z there is a total where there are more blocks, or none has a largest: NaN, then.
   r.reference = reference.value, r.in_range = reference.in_range;
-  if (last - first > kBlock<T>) sum_lanes(total.sum, total.rest, r.m, r.low);
+  if (last - first > kBlock<T> || r.top == -kInf<T>) sum_lanes(total.sum, total.rest, r.m, r.low);
   sum_lanes(block.sum, block.rest, r.block_m, r.block_low);
   return r;
 }
