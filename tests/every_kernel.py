@@ -40,8 +40,12 @@ def softmax_family():
             for function in (softmap.softmax, softmap.log_softmax, softmap.logsumexp):
                 yield function(x, -1)
     for dtype in DTYPES:
+        for n in (20, 40, 17_000):
+            yield softmap.softmax(rows(n, 2, dtype), 0)  # packed, and unpacked
+        x = rows(1, (1 << 18) + 1, dtype)  # beyond a cluster
+        yield softmap.softmax(x, -1)
+        yield softmap.log_softmax(x, -1)
         x = rows(40, 5, dtype)
-        yield softmap.softmax(x, 0)  # packed, and unpacked
         yield softmap.log_softmax(x, -1, temperature=np.linspace(0.5, 2, 40).astype(np.float32))
 
 

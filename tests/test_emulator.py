@@ -189,7 +189,8 @@ def test_every_kernel_is_among_them(emulated, tmp_path):
     for family in every_kernel.FAMILIES:
         every_kernel.results(family)
     launched = {int(line, 16) for line in trace.read_text().split()}
-    assert sorted(name for at, name in kernels.items() if at not in launched) == []
+    missing = sorted(name for at, name in kernels.items() if at not in launched)
+    assert not missing, "\n".join(missing)
 
 
 def test_failed_launch_is_an_error_and_the_next_one_works(emulated):
