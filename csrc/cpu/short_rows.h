@@ -80,26 +80,13 @@ struct Block {
       using D = Lanes<double>;
       const D more(static_cast<double>(other));
       Wide row[kRows];
-#pragma GCC unroll 1
-      for (Index r = 0; r < kRows; ++r) row[r] = r < count ? wide_sum(r, at) : Wide{more, more};
+      over_rows(row, Wide{D(0.), D(0.)}, Wide{more, more}, at, Plus{});
       return over_lanes(row, Plus{});
     } else {  // good enough for results of 16 bits
       L row[kRows];
       over_rows(row, L(0.f), L(other), at, Plus{});
       return {over_lanes<T>(row, Plus{}), L(0.f)};
     }
-  }
-  // Four numbers of a lane are added up in pairs, the rest in double.
-  template <class At>
-  Wide wide_sum(Index r, const At& at) const {
-    using D = Lanes<double>;
-    Wide sum{D(0.), D(0.)};
-    Index i = 0;
-    for (; i + 3 * kRows < n; i += 4 * kRows) {
-      sum = sum + ((at(r, i) + at(r, i + kRows)) + (at(r, i + 2 * kRows) + at(r, i + 3 * kRows)));
-    }
-    for (; i + kRows < n; i += 2 * kRows) sum = sum + (at(r, i) + at(r, i + kRows));
-    return i < n ? sum + at(r, i) : sum;
   }
   L kept_row(Index r, Index i) const {
     const T* const p = kept + r * n + i;
