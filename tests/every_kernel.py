@@ -121,7 +121,7 @@ def terms():
 
 def fits():
     rng = np.random.default_rng(4)
-    for dtype, link, n in itertools.product(DTYPES[:2], LINKS, (*range(2, 12), 17)):
+    for dtype, link, n in itertools.product(DTYPES[:2], LINKS, (*range(2, 12), 17, 40)):
         wins = rng.integers(0, 6, (8, n, n)).astype(dtype)
         yield softmap.fit_many(wins, prior_sd=1.0, link=link, standard_errors=n % 2 == 0)
         if n > 3:

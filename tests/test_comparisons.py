@@ -313,6 +313,7 @@ NAN = float("nan")
         ),
         (ValueError, ([0.0], [1.5]), {"items": 2}, "right[0] = 1.5 is not among the 2 items"),
         (ValueError, ([0], [1]), {"items": 0}, "items = 0, it must be at least 1"),
+        (ValueError, ([0], [1]), {"items": []}, "items is empty, it must name at least 1"),
         (
             ValueError,
             (["a"], ["b"]),

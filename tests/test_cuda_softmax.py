@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not DEVICES, reason="neither _cuda_emulated nor a GPU is there"),
     pytest.mark.parametrize("backend", DEVICES, indirect=True),
 ]
-# In registers of a warp and of a block, in shared memory of one block and of several, in memory.
+# In registers of a warp, of a block and of a cluster; in pieces.
 SIZES = (1025, 4097, 16_385, 32_768, 70_001, 128_256, 262_144, 300_001)
 
 

@@ -401,3 +401,24 @@ def test_to_frame_errors(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with raises(BackendMissingError, "Fit.to_frame: needs pandas; pip install pandas"):
         result.to_frame()
+
+
+@pytest.mark.parametrize("ties", ["davidson", "rao-kupper", "threshold"])
+def test_a_strength_that_the_data_do_not_show_is_no_parameter(ties):
+    """Without ties its error is NaN; it is then held where it is, as it is where it was given."""
+    from softmap.fit import full_covariance
+
+    rng = np.random.default_rng(3)
+    left, right = rng.integers(0, 12, (2, 400))
+    keep = left != right
+    c = Comparisons.from_pairs(left[keep], right[keep], rng.integers(0, 2, keep.sum()), items=12)
+    link = "probit" if ties == "threshold" else "logit"
+    found = fit(c, ties=ties, link=link, on_trouble="ignore")
+    assert math.isnan(found.tie_strength.standard_error)
+    np.testing.assert_allclose(full_covariance(found, c), found.covariance, rtol=1e-6, atol=1e-12)
+
+
+def test_an_estimated_advantage_without_an_error_is_not_taken_for_a_given_one():
+    found = fit(baseball(), first_advantage="estimate", errors="none")
+    assert found.fixed_parameters()[0] is None
+    assert fit(baseball(), first_advantage=0.2, errors="none").fixed_parameters()[0] == 0.2

@@ -177,3 +177,28 @@ def test_without_errors():
     assert "none errors" in found.summary()
     again = softmap.fit(power_law(6), errors="none", first_advantage="estimate")
     assert math.isnan(again.first_advantage.standard_error)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_weights_of_both_directions_are_added_in_double(scale):
+    """They fit single precision one by one, but their sums do not."""
+    rng = np.random.default_rng(5)
+    left, right = np.nonzero(~np.eye(80, dtype=bool))
+    weights = (np.float32(scale) * rng.integers(1, 50, left.size).astype(np.float32)).astype(float)
+    if scale == 1.0:
+        weights[0], weights[1:3] = 2.0**24 - 1, 2.0**23 + 1
+    c = Comparisons.from_pairs(
+        left, right, rng.integers(0, 2, left.size), weights=weights, items=80
+    )
+    found = fit(c, errors="none", tol=1e-10, on_trouble="ignore")
+    _, gradient = objective(c, found.scores, 10.0)
+    assert found.converged
+    assert abs(gradient).max() <= 1e-9 * weights.max()
+
+
+def test_the_gradient_of_what_is_held_does_not_count():
+    c = power_law(2, n=80, rows=4000)
+    options = {"anchors": {0: 0.0}, "tol": 1e-3, "on_trouble": "ignore"}
+    found = fit(c, errors="none", **options)
+    _, gradient = objective(c, found.scores - found.scores[0], 10.0)
+    assert found.gradient_max <= abs(gradient[1:]).max() * 2 + 1e-9

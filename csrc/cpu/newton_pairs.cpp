@@ -32,12 +32,12 @@ double amount(const PairProblem& p, int which, Index e) {
   return p.weights[which][e] + p.tie_share * p.weights[2][e];
 }
 
-template <class T>
-bool is_exact(const PairProblem& p) {
+// Whether float holds all amounts, and the sum of any two: they are multiples of 1/2, and not too large.
+bool fit_in_float(const PairProblem& p) {
   for (Index e = 0; e < p.n_pairs; ++e) {
     for (int which = 0; which < 2; ++which) {
       const double x = amount(p, which, e);
-      if (static_cast<double>(static_cast<T>(x)) != x) return false;
+      if (!(x >= 0. && x <= 0x1p22 && 2. * x == static_cast<double>(static_cast<Index>(2. * x)))) return false;
     }
   }
   return true;
@@ -125,7 +125,7 @@ class Newton {
       if (1.1 * largest <= options.tol * highest) {  // what is left of the gradient is what the step leaves of it
         for (Index i = 0; i < n_; ++i) {
           theta[i] += step_[i];
-          gradient_[i] = r_[i];
+          gradient_[i] = p_.free[i] ? r_[i] : 0.;
         }
         return result(theta, k, true);
       }
@@ -375,7 +375,7 @@ class Newton {
 }  // namespace
 
 NewtonResult newton_pairs(const PairProblem& problem, const NewtonOptions& options, double* theta, const Exec& exec) {
-  if (is_exact<float>(problem)) return Newton<float>(problem, exec).run(options, theta);
+  if (fit_in_float(problem)) return Newton<float>(problem, exec).run(options, theta);
   return Newton<double>(problem, exec).run(options, theta);
 }
 

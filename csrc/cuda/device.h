@@ -4,7 +4,8 @@
 #if !defined(__CUDACC_RTC__)
 #include <cuda_runtime.h>
 #endif
-#define SOFTMAP_SHARED(T, name, n) __shared__ T name[n]
+// Aligned for vectors of 16 bytes.
+#define SOFTMAP_SHARED(T, name, n) __shared__ alignas(alignof(T) > 16 ? alignof(T) : 16) T name[n]
 #define SOFTMAP_DYNAMIC_SHARED(T, name)                                  \
   extern __shared__ __align__(16) unsigned char dynamic_shared_memory[]; \
   T* const name = reinterpret_cast<T*>(dynamic_shared_memory)

@@ -373,6 +373,8 @@ def read_names(where: str, items: int | Sequence[Hashable]) -> tuple[Hashable, .
             raise ValueError(f"{where}: items = {items}, it must be at least 1")
         return tuple(range(int(items)))
     values = column_of(where, "items", items)
+    if not len(values):
+        raise ValueError(f"{where}: items is empty, it must name at least 1")
     codes, names = encode(where, "items", values)
     if len(names) != len(values):
         row = int(np.flatnonzero(np.diff(np.maximum.accumulate(codes), prepend=-1) == 0)[0])

@@ -305,6 +305,9 @@ def by_cupy(
             return cupy.asarray(a)
         if not isinstance(a, DeviceArray):
             return a
+        if a.adapter.device != adapter.device:
+            places = f"cuda:{adapter.device} and cuda:{a.adapter.device}"
+            raise TypeError(f"{name}: its arrays are on {places}")
         owner = (a.astype(np.float32) if a.dtype == BFLOAT16 else a).unwrap()  # CuPy has none
         return owner if isinstance(adapter, CuPy) else cupy.from_dlpack(owner)
 

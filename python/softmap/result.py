@@ -488,8 +488,10 @@ class Fit:
         advantage, tie = self.first_advantage, self.tie_strength
         fixed: float | None = 0.0
         if advantage is not None:
-            fixed = None if advantage.standard_error > 0.0 else advantage.value / self.scale
-        return fixed, tie.value if tie is not None and tie.standard_error == 0.0 else None
+            fixed = advantage.value / self.scale if advantage.standard_error == 0.0 else None
+        # Without a tie in the data the strength is that of no ties, and its error NaN.
+        known = tie is not None and (tie.standard_error == 0.0 or not self.n_ties.any())
+        return fixed, tie.value if tie is not None and known else None
 
     def _index(self, method: str, name: str, item: Hashable) -> int:
         try:

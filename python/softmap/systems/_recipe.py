@@ -137,10 +137,13 @@ def _by_blocks(
     """
     arrays = {k: bound.arguments[k] for k in core}
     n_axes = max((a.ndim - core[k] for k, a in arrays.items()), default=0)
-    size = max((a.size for a in arrays.values()), default=0)
-    if not apart or n_axes <= 0 or size <= _BLOCK:
+    if not apart or n_axes <= 0:
         return function(*bound.args, **bound.kwargs)
     along = [k for k, a in arrays.items() if a.ndim - core[k] == n_axes and a.shape[0] != 1]
+    size = max((arrays[k].size for k in along), default=0)
+    # What all problems share is worked on anew for each block, which must not cost more than they.
+    if size <= _BLOCK or any(a.size > _BLOCK for k, a in arrays.items() if k not in along):
+        return function(*bound.args, **bound.kwargs)
     n = arrays[along[0]].shape[0] if along else 0
     step = max(1, _BLOCK * n // size)
     if step >= n or any(arrays[k].shape[0] != n for k in along):
