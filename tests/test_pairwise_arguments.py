@@ -276,3 +276,9 @@ def test_binding_checks_its_arguments(backend):
     x.flags.writeable = False
     with pytest.raises(TypeError, match="curvature must be a writeable"):
         module.pair_terms(x, x, x, "logit", *rooms[:2], x)
+
+
+@pytest.mark.parametrize("log", ["yes", 1, None])
+def test_log_is_a_bool(log):
+    with pytest.raises(TypeError, match=rf"^preference: log = {log!r}, it must be True or False$"):
+        softmap.preference([1.0], 0.0, log=log)

@@ -76,7 +76,7 @@ def preference(
     ------
     TypeError
         For dtypes other than real numbers, masked arrays, numpy.matrix, arrays of different
-        libraries, lazy ones and tensors that require grad.
+        libraries, lazy ones and tensors that require grad, and for a `log` that is no bool.
     BackendMissingError
         For arrays on a GPU where the CUDA backend is missing.
     ValueError
@@ -109,6 +109,8 @@ def preference(
     array([-800.,   -0.])
     """
     name = "preference"
+    if not isinstance(log, (bool, np.bool_)):
+        raise TypeError(f"{name}: log = {log!r}, it must be True or False")
     check_choice(name, "link", link, LINKS)
     advantage = check_number(name, "first_advantage", first_advantage)
     given = {"a": a, "b": b}

@@ -254,7 +254,8 @@ def score(
     Parameters
     ----------
     logits : array_like (..., m, 5) or (..., m, V)
-        For each image and anchor the logits of :func:`preference`, the anchor shown first.
+        For each image and anchor the logits of :func:`preference`, the anchor shown first. An
+        anchor with NaN among its logits counts as one that the image was not compared with.
     anchors : array_like (m, m)
         ``anchors[i, j]`` = P(anchor i beats anchor j).
     tokens : sequence of 5 int, optional
