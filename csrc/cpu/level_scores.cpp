@@ -188,6 +188,10 @@ void level_scores(const Rows<const S>& x, Groups groups, const double* levels, P
     }
   });
   if (!out.mass) return;
+  if (k == n) {  // the closed set is the whole row, for no token is there twice
+    for (Index i = 0; i < n_rows; ++i) out.mass[i] = out.score[i] == out.score[i] ? T(1) : kNaN<T>;
+    return;
+  }
   const int slots = row_slots(x, n, exec);
   const Scratch<S> buffer(slots, x.along.contiguous() ? 0 : n);
   const Scratch<T> closed(slots, k);
