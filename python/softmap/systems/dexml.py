@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from softmap._check import check_number
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
@@ -70,6 +71,7 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     >>> np.exp(result.log_probabilities).round(12)  # 3 / (3 + 1) and 1 / (1 + 1)
     array([0.75,  nan, 0.5 ])
     """
+    check_number("dexml.decoupled_softmax", "temperature", temperature, positive=True)
     s, right = broadcast("dexml.decoupled_softmax", scores=scores, positives=positives != 0)
     s = s / in_dtype(temperature, s)
     negatives = logsumexp(np.where(right, -np.inf, s), -1, keepdims=True)
@@ -134,6 +136,8 @@ def soft_top_k(
     >>> result.probabilities.round(4), result.shift.round(4)
     (array([9.820e-01, 1.191e-01, 8.807e-01, 3.000e-04, 1.800e-02]), np.float64(-2.0007))
     """
+    check_number("dexml.soft_top_k", "alpha", alpha, positive=True)
+    check_number("dexml.soft_top_k", "temperature", temperature, positive=True)
     s = in_dtype(alpha / temperature, scores) * scores
     shift = row_root(s, "sigmoid_sum", k)
     q = preference(s + shift[..., None], 0.0)
