@@ -403,9 +403,7 @@ def test_decoupled_softmax_masks_by_more_than_100():
 
 
 def test_dexml_refuses_what_would_turn_its_ranking_around():
-    with pytest.raises(
-        ValueError, match="temperature = 0, it must be .*above 0"
-    ):
+    with pytest.raises(ValueError, match=r"temperature = 0, it must be .*above 0"):
         dexml.decoupled_softmax(ROWS, ROWS > 1, temperature=0)
     with pytest.raises(ValueError, match=r"dexml.soft_top_k: alpha = -1, it must be .*above 0"):
         dexml.soft_top_k(ROWS, k=1, alpha=-1)
