@@ -253,7 +253,8 @@ bool count_sparse(const PairRows& rows, NewCells new_cells, void* context) {
 
 bool count_pairs(const PairRows& rows, NewCells new_cells, void* context, const Exec& exec) {
   const Index n = rows.n_items, n_left = n * rows.n_groups;
-  const bool fits = n > 0 && n < 4096 && n_left < (Index(1) << 24) && kKinds * n_left * n <= kMostTableBytes && rows.n_rows < Index(kBad);
+  const bool fits =
+      n > 0 && n < 4096 && n_left < (Index(1) << 24) && kKinds * n_left * n <= kMostTableBytes && rows.n_rows < Index(kBad);
   if (fits && n_left * n <= kPairsARow * rows.n_rows + 65536) return count_dense(rows, new_cells, context, exec);
   return count_sparse(rows, new_cells, context);
 }
