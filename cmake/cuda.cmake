@@ -78,7 +78,7 @@ execute_process(
           ${CMAKE_CURRENT_BINARY_DIR}/probe.cu -o ${CMAKE_CURRENT_BINARY_DIR}/probe.o
   RESULT_VARIABLE failed OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(failed)
-  softmap_no_cuda("${CMAKE_CUDA_COMPILER} cannot compile for it (that of CUDA 12.8 and later can):\n${output}")
+  softmap_no_cuda("${CMAKE_CUDA_COMPILER} cannot compile for it (that of CUDA 13.0 can):\n${output}")
 endif()
 file(REAL_PATH ${folder}/.. toolkit)
 find_library(SOFTMAP_CUDART cudart_static
