@@ -1,6 +1,8 @@
 """Arrays of other libraries: to NumPy without a copy where that is possible, and back.
 
 A library is known by the modules of an array's type, so that none is ever imported here.
+
+budget: over 400 lines, because what is known of one library stands beside the others.
 """
 
 import dataclasses
