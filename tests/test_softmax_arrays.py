@@ -359,3 +359,18 @@ def test_function_takes_what_reads_as_an_array(backend, name):
     np.testing.assert_array_equal(
         FUNCTIONS[name](np.array([1.0, 2.0]), n_threads=np.int64(2)), want
     )
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_a_wider_result_of_halves_was_never_rounded_to_one(half, name):
+    function = getattr(softmap, name)
+    x = np.random.default_rng(5).normal(0, 3, (7, 19)).astype(half)
+    want = function(x.astype(np.float32), -1)
+    np.testing.assert_array_equal(function(x, -1, dtype=np.float32), want, strict=True)
+    wide = function(x, -1, dtype=np.float64)
+    np.testing.assert_array_equal(wide, want.astype(np.float64), strict=True)
+    if name != "logsumexp":
+        out = np.empty((7, 19), np.float32)
+        np.testing.assert_array_equal(function(x, -1, out=out), want, strict=True)
+    assert not np.array_equal(function(x, -1).astype(np.float32), want)

@@ -136,6 +136,25 @@ def test_an_error_of_a_block_speaks_of_the_whole(monkeypatch):
         FUNCTIONS["realqa.score"](np.zeros((3, 2, 10)))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda f: f["realqa.score"](np.ones((3, 12)), [1, 2]),
+            "realqa.score: level_scores: levels has",
+        ),
+        (
+            lambda f: f["energy.energy"](np.ones((2, 3)), temperature=-1),
+            "energy.energy: temperature",
+        ),
+        (lambda f: f["ptrue.p_true"](np.ones((2, 3)), 0, 9), "ptrue.p_true: level_scores: tokens"),
+    ],
+)
+def test_an_error_of_a_primitive_is_one_of_the_recipe(call, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        call(FUNCTIONS)
+
+
 @each_recipe_of_arrays
 def test_recipe_takes_array_api_arrays(name):
     strict = pytest.importorskip("array_api_strict")

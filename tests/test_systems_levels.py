@@ -105,6 +105,11 @@ def test_realqa_does_not_carry_and_takes_other_places():
     logits = np.full((2, 10), -INF)
     logits[0, 1] = logits[1, 0] = 0.0
     assert realqa.score(logits, place_values=[10, 1]).value == 10
+    for places in ([1.0, np.nan], [np.inf, 1.0]):
+        with pytest.raises(
+            ValueError, match=r"realqa.score: place_values = .*, they must be finite"
+        ):
+            realqa.score(logits, place_values=places)
     assert np.isnan(realqa.score(np.full((1, 10), -INF), place_values=[1]).value)
     vocabulary = np.full((2, 30), 50.0)
     vocabulary[:, 15:25] = logits

@@ -104,7 +104,7 @@ def test_el2n_of_a_learned_example_keeps_its_digits():
     assert np.isnan(data_diet.el2n(ROWS, [-1, 5, -100])).all()
     with pytest.raises(TypeError, match=r"data_diet.el2n: target has dtype float64, it must be"):
         data_diet.el2n(ROWS, [0.0, 1.0, 2.0])
-    with pytest.raises(ValueError, match="these shapes do not broadcast"):
+    with pytest.raises(ValueError, match=r"target has shape \(2,\), it must broadcast to \(3,\)"):
         data_diet.el2n(ROWS, [0, 1])
 
 
@@ -344,7 +344,9 @@ def test_soft_top_k(backend):
     r = dexml.soft_top_k([[0.3, 0.1, -INF], [0.3, NAN, 0.1]], k=1)
     close(r.probabilities[0].sum(), 1)
     assert np.isnan(r.shift).tolist() == [False, True]
-    assert np.isnan(dexml.soft_top_k(s, k=5).shift)
+    for scores, k in ((s, 5), ([0.5, 0.25], 5.0), (s, 0), (s, -1)):
+        with pytest.raises(ValueError, match=rf"dexml.soft_top_k: k = {k}, it must be"):
+            dexml.soft_top_k(scores, k=k)
 
 
 # Sampling
@@ -388,6 +390,10 @@ def test_decoupled_softmax(backend, temperature):
         close(r.log_probabilities[row][positives[row]], own)
         assert np.isnan(r.log_probabilities[row][~positives[row]]).all()
         close(r.loss[row], -sum(own) / len(own))
+    signs = np.where(positives, 1, -1)  # wrong labels may be marked by -1
+    np.testing.assert_array_equal(
+        dexml.decoupled_softmax(scores, signs, temperature=temperature).loss, r.loss
+    )
 
 
 def test_decoupled_softmax_masks_by_more_than_100():

@@ -68,7 +68,8 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike, *beside: object) -> Array:
     for a in beside:
         if isinstance(a, DeviceArray):
             return a.adapter.allocate(shape, dtype)
-    return np.empty(shape, dtype)
+    fresh: Array = _backend.cpu().empty(shape, np.dtype(dtype))
+    return fresh
 
 
 def contiguous(a: Array, dtype: DTypeLike | None = None) -> Array:

@@ -267,7 +267,7 @@ def logsumexp(
     axes = _generic.normalize_axes(name, x, axis, "a")
     wanted = check_dtype(name, dtype, x)
     if simple and _is_native(x):
-        y = as_kernel_array(name, "a", x)
+        y = _wide_enough(as_kernel_array(name, "a", x), wanted)
         t = read_temperature(name, temperature, y, axes)
         result = backend_of(y).logsumexp(y, axes, bool(keepdims), t, n_threads)
         return library.from_numpy(result if wanted is None else converted(result, wanted), a)
@@ -460,7 +460,7 @@ def _map(
     wanted = check_dtype(name, dtype, a)
     place: Any = None if out is None else check_out(name, out, a.shape)
     if _is_native(a):
-        y = as_kernel_array(name, "x", a)
+        y = _wide_enough(as_kernel_array(name, "x", a), wanted if out is None else place.dtype)
         t = read_temperature(name, temperature, y, axes)
         result = kernel(y, axes, t, place, n_threads)
         if result is NotImplemented:
@@ -495,6 +495,12 @@ def _is_plain(temperature: object) -> bool:
 def _is_native(x: Array) -> bool:
     """True for dtypes that the kernels compute, possibly after a conversion without loss."""
     return x.dtype.kind in "biu" or is_kernel_dtype(x.dtype)
+
+
+def _wide_enough(x: Array, wanted: np.dtype[Any] | None) -> Array:
+    """Halves in float32 where the result is kept in more, so that nothing rounds it to a half."""
+    halves = x.dtype.itemsize == 2 and wanted is not None and wanted.itemsize > 2
+    return converted(x, np.float32) if halves else x
 
 
 def _factors(argument: str, given: ArrayLike, x: Array) -> Array:

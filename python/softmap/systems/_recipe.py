@@ -3,9 +3,10 @@
 import concurrent.futures
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,14 @@ from softmap._arrays import (
     library_of,
     with_arrays,
 )
-from softmap._check import as_array, as_float_array, as_kernel_array, host_only, raise_shape
+from softmap._check import (
+    as_array,
+    as_float_array,
+    as_kernel_array,
+    empty,
+    host_only,
+    raise_shape,
+)
 from softmap._device import DeviceArray, by_cupy
 
 __all__ = [
@@ -32,13 +40,15 @@ __all__ = [
     "floats",
     "host_floats",
     "in_dtype",
+    "index_of",
     "integers",
+    "nan_outside",
+    "one_a_row",
     "raise_shape",
     "recipe",
     "row_dot",
     "row_sum",
     "rows",
-    "with_at",
 ]
 
 P = ParamSpec("P")
@@ -109,18 +119,35 @@ def recipe(
             for key, value in given.items():
                 bound.arguments[key] = readers[key](name, key, value)
             device = next((a for a in bound.arguments.values() if isinstance(a, DeviceArray)), None)
-            with np.errstate(all="ignore"):
-                if device is not None:
-                    found = by_cupy(name, function, bound.arguments, device)
-                else:
-                    own = {k: axes[k] for k in given}
-                    found = _by_blocks(function, bound, own, core is not None)
+            try:
+                with np.errstate(all="ignore"):
+                    if device is not None:
+                        found = by_cupy(name, function, bound.arguments, device)
+                    else:
+                        own = {k: axes[k] for k in given}
+                        found = _by_blocks(function, bound, own, core is not None)
+            except (TypeError, ValueError) as error:
+                _raise_as(name, signature.parameters, error)
             back = library.from_numpy if device is None else library.from_cupy
             return with_arrays(found, (back(part, like) for part in arrays_in(found)))  # type: ignore[no-any-return]
 
         return call
 
     return decorate
+
+
+def _raise_as(name: str, arguments: Collection[str], error: TypeError | ValueError) -> NoReturn:
+    """Raise the error of a function that the recipe calls as one of the recipe.
+
+    Where it speaks of an argument that the recipe does not have, it is said whose that is.
+    """
+    text = str(error)
+    inner, colon, rule = text.partition(": ")
+    named = colon and re.fullmatch(r"[\w.]+", inner) and inner != name
+    if not named or type(error) not in (TypeError, ValueError):
+        raise error
+    mine = re.split(r"\W", rule, maxsplit=1)[0] in arguments
+    raise type(error)(f"{name}: {rule if mine else text}") from error
 
 
 # Numbers of the largest argument in a block: what a recipe makes on its way stays in a near cache.
@@ -162,7 +189,7 @@ def _by_blocks(
 
     try:
         head = block(0)
-        made = [np.empty((n, *a.shape[1:]), a.dtype) for a in arrays_in(head)]
+        made = [empty((n, *a.shape[1:]), a.dtype) for a in arrays_in(head)]
         put(0, head)
         rest, n_threads = range(step, n, step), _runtime.num_threads()
         if n_threads == 1:
@@ -198,6 +225,15 @@ def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:
         raise ValueError(f"{function}: these shapes do not broadcast: {shapes}") from None
 
 
+def one_a_row(function: str, name: str, a: Array, logits: Array, given: str = "logits") -> Array:
+    """`a` in the shape of the rows of `logits`, which is called `given` in the error."""
+    shape = logits.shape[:-1]
+    try:
+        return np.broadcast_to(a, shape)
+    except ValueError:
+        raise_shape(function, name, a.shape, f"it must broadcast to {shape}, the rows of {given}")
+
+
 # NumPy's loops along a last axis of a few elements take a call a row; einsum has none. It adds
 # up one by one, though, which long rows should not be.
 _SHORT = 64
@@ -213,19 +249,23 @@ def row_dot(x: Array, y: Array) -> Any:
     return (x * y).sum(axis=-1) if x.shape[-1] > _SHORT else np.einsum("...k,...k->...", x, y)
 
 
+def index_of(x: Array, column: Array) -> Any:
+    """Where the entries of x in one column a row are, for `np.take` and `np.put`.
+
+    Of a row that has no such column it is the next one that there is; x has a column.
+    """
+    first = beside(np.arange(0, x.size, x.shape[-1]), x).reshape(column.shape)
+    return first + np.clip(column, 0, x.shape[-1] - 1)
+
+
+def nan_outside(value: Array, column: Array, n: int) -> Any:
+    """`value`, and NaN where `column` is none of 0 to n - 1."""
+    inside = (column >= 0) & (column < n)
+    return np.where(inside, value, np.nan).astype(value.dtype, copy=False)
+
+
 def at(x: Array, column: Array) -> Any:
     """The entry of x in one column a row; NaN where it has no such column."""
-    n = x.shape[-1]
-    if n == 0:
-        return np.full_like(x, np.nan, shape=x.shape[:-1])
-    found = np.take_along_axis(x, np.clip(column, 0, n - 1)[..., None], axis=-1)[..., 0]
-    return np.where((column >= 0) & (column < n), found, np.nan).astype(x.dtype, copy=False)
-
-
-def with_at(x: Array, column: Array, value: float) -> Array:
-    """A copy of x with `value` in one column a row."""
-    copy = x.copy()
     if x.shape[-1] == 0:
-        return copy
-    np.put_along_axis(copy, np.clip(column, 0, x.shape[-1] - 1)[..., None], value, axis=-1)
-    return copy
+        return np.full_like(x, np.nan, shape=x.shape[:-1])
+    return nan_outside(np.take(x, index_of(x, column)), column, x.shape[-1])

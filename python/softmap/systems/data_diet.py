@@ -5,17 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from softmap.softmax import log_softmax, softmax
+from softmap.softmax import softmax
 from softmap.softmax_statistics import row_statistics
 from softmap.systems._recipe import (
-    at,
-    broadcast,
     float_rows,
+    index_of,
     integers,
+    nan_outside,
+    one_a_row,
     recipe,
     row_dot,
+    row_sum,
     rows,
-    with_at,
 )
 
 __all__ = ["Dynamics", "dynamics", "el2n"]
@@ -40,8 +41,8 @@ def el2n(logits: Any, target: Any) -> Any:
 
     Notes
     -----
-    The entry of the target is expm1(log p), so that the score of an example that is learned keeps
-    its digits. Official code takes softmax minus one-hot.
+    The entry of the target is minus the sum of the others, so that the score of an example that is
+    learned keeps its digits. Official code takes softmax minus one-hot.
 
     Checked against: the definition in 50 digits.
 
@@ -57,10 +58,13 @@ def el2n(logits: Any, target: Any) -> Any:
     >>> data_diet.el2n(np.log([[2.0, 1.0, 1.0]]), [0]) ** 2  # 1/4 + 1/16 + 1/16
     array([0.375])
     """
-    column = _targets("data_diet.el2n", logits, target)
-    log_p = at(log_softmax(logits, -1), column)
-    others = with_at(softmax(logits, -1), column, 0.0)
-    return np.sqrt(np.expm1(log_p) ** 2 + row_dot(others, others))
+    column = one_a_row("data_diet.el2n", "target", target, logits)
+    others = softmax(logits, -1)
+    if others.size:
+        np.put(others, index_of(others, column), 0)
+    missing = row_sum(others)  # 1 - p[target], of which nothing cancels
+    score = np.sqrt(missing**2 + row_dot(others, others))
+    return nan_outside(score, column, logits.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,8 @@ def dynamics(logits: Any, target: Any) -> Dynamics:
     >>> result.confidence.round(12), result.variability.round(12), result.correctness
     (array([0.5]), array([0.25]), array([0.5]))
     """
-    r = row_statistics(logits, target=_targets("data_diet.dynamics", logits, target))
+    column = one_a_row("data_diet.dynamics", "target", target, logits)
+    r = row_statistics(logits, target=column)
     p = np.exp(r.target_log_probability)
     found = np.where(r.target_rank == 0, np.nan, r.target_rank == 1).astype(p.dtype)
     return Dynamics(p.mean(axis=0), p.std(axis=0), found.mean(axis=0))
-
-
-def _targets(name: str, logits: Any, target: Any) -> Any:
-    """One column a row."""
-    _, column = broadcast(name, logits=logits[..., :1], target=target[..., None])
-    return column[..., 0]

@@ -9,7 +9,7 @@ from softmap._check import check_number
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
-from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe, row_sum
+from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe
 
 __all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
 
@@ -41,7 +41,7 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     scores : array_like (..., L)
         Scores of L labels, such as cosines.
     positives : array_like (..., L) of bool or int
-        Which labels are right.
+        Which labels are right: those above 0, so that -1 may stand for wrong.
     temperature : float
         Divides the scores.
 
@@ -71,13 +71,20 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     >>> np.exp(result.log_probabilities).round(12)  # 3 / (3 + 1) and 1 / (1 + 1)
     array([0.75,  nan, 0.5 ])
     """
-    check_number("dexml.decoupled_softmax", "temperature", temperature, positive=True)
-    s, right = broadcast("dexml.decoupled_softmax", scores=scores, positives=positives != 0)
+    name = "dexml.decoupled_softmax"
+    check_number(name, "temperature", temperature, positive=True)
+    s, right = broadcast(name, scores=scores, positives=positives > 0)
     s = s / in_dtype(temperature, s)
-    negatives = logsumexp(np.where(right, -np.inf, s), -1, keepdims=True)
-    log_p = np.where(right, preference(s, negatives, log=True), np.nan)
-    total = row_sum(np.where(right, log_p, 0))
-    return Decoupled(log_p, -total / row_sum(right.astype(s.dtype)))
+    label = np.flatnonzero(right)  # few: only these are worked on one by one
+    row = label // max(s.shape[-1], 1)
+    own = np.take(s, label)
+    s.reshape(-1)[label] = -np.inf
+    negatives = logsumexp(s, -1).reshape(-1)
+    own = preference(own, np.take(negatives, row), log=True)
+    log_p = np.full_like(s, np.nan)
+    log_p.reshape(-1)[label] = own
+    total = np.bincount(row, own, negatives.size) / np.bincount(row, minlength=negatives.size)
+    return Decoupled(log_p, -total.reshape(s.shape[:-1]).astype(s.dtype))
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,12 @@ def soft_top_k(
     Returns
     -------
     result : SoftTopK of (...) rows
-        NaN where k is out of range.
+        NaN for a row that has no more than k labels beside its -inf.
+
+    Raises
+    ------
+    ValueError
+        For a k that is out of range.
 
     Notes
     -----
@@ -136,8 +148,11 @@ def soft_top_k(
     >>> result.probabilities.round(4), result.shift.round(4)
     (array([9.820e-01, 1.191e-01, 8.807e-01, 3.000e-04, 1.800e-02]), np.float64(-2.0007))
     """
-    check_number("dexml.soft_top_k", "alpha", alpha, positive=True)
-    check_number("dexml.soft_top_k", "temperature", temperature, positive=True)
+    name, n = "dexml.soft_top_k", scores.shape[-1]
+    check_number(name, "alpha", alpha, positive=True)
+    check_number(name, "temperature", temperature, positive=True)
+    if not check_number(name, "k", k, positive=True) < n:
+        raise ValueError(f"{name}: k = {k}, it must be below the number of labels, {n}")
     s = in_dtype(alpha / temperature, scores) * scores
     shift = row_root(s, "sigmoid_sum", k)
     q = preference(s + shift[..., None], 0.0)

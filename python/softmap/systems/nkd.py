@@ -6,14 +6,15 @@ import numpy as np
 
 from softmap.softmax import log_softmax, softmax
 from softmap.systems._recipe import (
-    at,
     broadcast,
     float_rows,
     in_dtype,
+    index_of,
     integers,
+    nan_outside,
+    one_a_row,
     recipe,
     row_dot,
-    with_at,
 )
 
 __all__ = ["loss"]
@@ -66,11 +67,20 @@ def loss(
     >>> (loss / np.log(2)).round(12)
     np.float64(2.0)
     """
-    s, t, y = broadcast("nkd.loss", student=student, teacher=teacher, target=target[..., None])
-    y = y[..., 0]
-    first = at(softmax(t, -1), y) * at(log_softmax(s, -1), y)
-    u = softmax(with_at(t, y, -np.inf), -1, temperature=temperature)
-    v = log_softmax(with_at(s, y, -np.inf), -1, temperature=temperature)
-    v[u == 0] = 0  # not 0 times -inf
+    s, t = broadcast("nkd.loss", student=student, teacher=teacher)
+    y = one_a_row("nkd.loss", "target", target, s, "student and teacher")
+    if not s.size:
+        return np.full_like(s, np.nan, shape=y.shape)
+    own = index_of(s, y)
+    first = np.take(softmax(t, -1), own) * np.take(log_softmax(s, -1), own)
+    u, v = t.copy(), s.copy()
+    u.reshape(-1)[own] = v.reshape(-1)[own] = -np.inf
+    u = softmax(u, -1, temperature=temperature, out=u)
+    v = log_softmax(v, -1, temperature=temperature, out=v)
+    v.reshape(-1)[own] = 0  # not 0 times -inf
     second = row_dot(u, v)
-    return -first - in_dtype(gamma * temperature**2, second) * second
+    if np.isnan(second).any():  # nor beside the target
+        v[u == 0] = 0
+        second = row_dot(u, v)
+    loss = -first - in_dtype(gamma * temperature**2, second) * second
+    return nan_outside(loss, y, s.shape[-1])

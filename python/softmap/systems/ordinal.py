@@ -6,11 +6,12 @@ import numpy as np
 
 from softmap.pairwise import preference
 from softmap.systems._recipe import (
-    broadcast,
     float_rows,
     floats,
     in_dtype,
     integers,
+    one_a_row,
+    raise_shape,
     recipe,
     row_dot,
 )
@@ -147,8 +148,11 @@ def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     np.float64(0.375)
     """
     n_logits = logits.shape[-1]
-    z, level = broadcast("ordinal.cross_entropy", logits=logits, target=target[..., None])
-    level = level[..., 0]
+    name, z = "ordinal.cross_entropy", logits
+    level = one_a_row(name, "target", target, z)
+    if np.shape(importance) not in ((), (n_logits,)):
+        rule = f"it must be a number or have shape ({n_logits},), one for each logit"
+        raise_shape(name, "importance", importance.shape, rule)
     signs = np.where(np.arange(n_logits + 1)[:, None] > np.arange(n_logits), 1, -1)
     own = np.take(in_dtype(signs, z), np.clip(level, 0, n_logits), axis=0)
     log_p = preference(z * own, 0.0, log=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import in_dtype, raise_shape, recipe, row_dot, rows
+from softmap.systems._recipe import beside, in_dtype, raise_shape, recipe, row_dot, rows
 
 __all__ = ["DigitScores", "score"]
 
@@ -78,6 +78,8 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     (np.float64(7.75), np.float64(0.1875), np.float64(2.0), array([7.25, 5.  , 0.  ]))
     """
     places = np.asarray(place_values, dtype=np.float64)
+    if not np.isfinite(places).all():
+        raise ValueError(f"realqa.score: place_values = {place_values!r}, they must be finite")
     if places.shape != logits.shape[-2:-1] or logits.ndim < 2:
         rule = f"its last axis but one must be {places.size}, the number of place values"
         raise_shape("realqa.score", "logits", logits.shape, rule)
@@ -86,8 +88,8 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     places = in_dtype(places, p)
     columns = np.moveaxis(p, -1, 0).copy()  # NumPy is slow along short axes
     top = columns.max(axis=0)
-    digit = in_dtype(np.arange(10)[(...,) + (None,) * top.ndim], p)
-    digit = np.where(columns == top, digit, 10)
-    rest = digits.score - digit.min(axis=0) * top
+    from_last = beside(np.arange(10, 0, -1, dtype=np.uint8), top)
+    digit = 10 - ((columns == top) * from_last[(...,) + (None,) * top.ndim]).max(axis=0)
+    rest = digits.score - digit * top
     value, residual = (row_dot(part, places) for part in (digits.score, rest))
     return DigitScores(value, row_dot(digits.variance, places**2), residual, digits.score)

@@ -104,11 +104,16 @@ def acceptance(target: Any, draft: Any) -> Acceptance:
     (array([1. , 1. , 0.5]), np.float64(0.75), array([1., 0., 0.]))
     """
     p, q = broadcast("specdec.acceptance", target=target, draft=draft)
-    more = np.maximum(p - q, 0)
-    total = row_sum(more)
-    ratio = np.minimum(p / q, 1)
+    ratio = p / q
+    np.minimum(ratio, 1, out=ratio)
     none = q == 0
-    ratio[none] = np.where(p[none] >= 0, 1, np.nan)
-    residual = more / total[..., None]
-    residual[total == 0] = p[total == 0]
+    if none.any():
+        ratio[none] = np.where(p[none] >= 0, 1, np.nan)
+    more = p - q
+    np.maximum(more, 0, out=more)
+    total = row_sum(more)[..., None]
+    residual = np.divide(more, total, out=more)
+    same = total == 0
+    if same.any():
+        np.copyto(residual, p, where=same)
     return Acceptance(ratio, row_sum(np.minimum(p, q)), residual)
