@@ -33,7 +33,6 @@ step() {
       tail -1 | cut -c1-110)" | tee -a "$OUT/summary.txt"
   return "$code"
 }
-left() { echo $(($1 - SECONDS > 10 ? $1 - SECONDS : 10)); } # seconds until the clock of this script is at $1
 
 xdist=$("$python" -c 'import importlib.util as u; print("yes" if u.find_spec("xdist") else "")')
 
@@ -51,17 +50,26 @@ else
     -C cmake.define.SOFTMAP_CUDA=ON -C cmake.define.SOFTMAP_CUDA_ARCHITECTURES=90-real -C build-dir="$work/build" ||
     { tail -30 "$OUT/build.log"; exit 1; }
   export PYTHONPATH=$site
-  step tests 120 "$python" -m pytest -q ${xdist:+-n 8} -p no:cacheprovider tests -k "cuda or test_gpu" --maxfail 30
-  for tool in memcheck racecheck synccheck initcheck; do
-    step $tool 45 compute-sanitizer --tool $tool --kernel-name kns=softmap --error-exitcode 9 --print-limit 5 \
-      "$python" tests/gpu/sanitize.py
-  done
 fi
 
-step bench "$(left 525)" "$python" -m pytest -q -p no:cacheprovider --benchmark-json "$OUT/bench.json" bench/gpu
+step bench 170 "$python" -m pytest -q -p no:cacheprovider --benchmark-json "$OUT/bench.json" bench/gpu
 "$python" bench/gpu_table.py "$OUT/bench.json" | tee "$OUT/table.txt"
 grep -h "left out" "$OUT/bench.log" | sort -u | head -5
-[ "$dry_run" = 1 ] || head -2 "$OUT/machine.txt" | tail -1
+
+if [ "$dry_run" = 0 ]; then
+  step tests 130 "$python" -m pytest -q ${xdist:+-n 12} -p no:cacheprovider tests -k "cuda or test_gpu" --maxfail 60 --tb=short
+  tools=()
+  for tool in memcheck racecheck synccheck initcheck; do # side by side: each is one process, and times nothing
+    step $tool 60 compute-sanitizer --tool $tool --kernel-name kns=softmap --error-exitcode 9 --print-limit 5 \
+      "$python" tests/gpu/sanitize.py &
+    tools+=($!)
+  done
+  for tool in "${tools[@]}"; do wait "$tool" || failed=1; done
+  step profile 60 ncu $("$python" bench/gpu/profile_kernels.py --options) --log-file "$OUT/ncu.csv" \
+    "$python" bench/gpu/profile_kernels.py
+  "$python" bench/gpu/profile_kernels.py "$OUT/ncu.csv" > "$OUT/profile.txt"
+  head -2 "$OUT/machine.txt" | tail -1
+fi
 cat "$OUT/summary.txt"
 echo "total $SECONDS s"
 exit "$failed"

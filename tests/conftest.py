@@ -63,6 +63,8 @@ def backend(request, monkeypatch):
         module = Emulated()
     elif request.param == "cuda":
         module = on_gpu.OnGpu()
+        if on_gpu.DRY_RUN:
+            on_gpu.fake_cupy.MEMORY.reset(keeps=False)
     else:
         module = importlib.import_module(f"softmap._cpu_{request.param}")
     monkeypatch.setattr(_backend, "cpu", lambda isa=None: module)

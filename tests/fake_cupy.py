@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pytest
 
-SIZE = 1 << 26
+SIZE = 1 << 28
 
 
 class Memory:

@@ -22,6 +22,7 @@ DRY_RUN = os.environ.get("SOFTMAP_GPU_DRY_RUN") == "1"
 # Places of arguments that the bindings read on the host.
 HOST = {"level_scores": (1, 2, 3)}
 WITHOUT_NUMBERS = ("preference", "preference_matrix", "outcome_matrices", "outcome_likelihood")
+WITHOUT_THREADS = ("pair_terms",)
 
 
 def play(emulated):
@@ -84,8 +85,10 @@ class Call:
         plain = np.array(a, order="C")
         bits = plain.view("u2") if a.dtype.kind == "V" else plain
         device = self.wrap(self.cupy.asarray(bits), a.dtype)
-        self.pairs.append((a, device, device.view(np.ndarray)))
-        return self.pairs[-1][2]
+        view = device.view(np.ndarray)
+        view.flags.writeable = a.flags.writeable
+        self.pairs.append((a, device, view))
+        return view
 
     def get(self, device):
         return self.cupy.asnumpy(device.owner).view(device.dtype)
@@ -102,8 +105,10 @@ class Call:
         return a if a.ndim else a[()]
 
     def run(self, *arguments):
-        *given, n_threads = arguments
-        self.module.check_threads(self.operation, n_threads)
+        given = arguments
+        if self.operation not in WITHOUT_THREADS:
+            *given, n_threads = arguments
+            self.module.check_threads(self.operation, n_threads)
         for a in given:
             if isinstance(a, np.ndarray) and (a.dtype.kind not in "biufV" or not a.dtype.isnative):
                 return NotImplemented
