@@ -4,6 +4,7 @@
 #   bench/gpu.sh              logs, bench.json and summary.txt in $OUT (default: gpu-results)
 #   bench/gpu.sh --dry-run    no GPU, no build: the tests with the emulator in the place of a GPU (beside the package, or in the
 #                             folder SOFTMAP_EMULATOR), the benchmarks on the host, on tiny sizes, and the table of them
+#   SITE=DIR bench/gpu.sh     takes the package in DIR, built elsewhere for this Python, and builds nothing
 #
 # Needs nvcc and Python with what CONTRIBUTING.md lists, CuPy, torch, Triton and pytest-benchmark; asks no network. Each step
 # has a limit of its own and a failed one does not stop the rest, but the build. Leaves the settings of the GPU alone.
@@ -17,7 +18,7 @@ mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-site=$work/site
+site=${SITE:-$work/site}
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 : > "$OUT/summary.txt"
 failed=0
@@ -46,7 +47,8 @@ else
     "$python" -VV
     nproc
   } > "$OUT/machine.txt" 2>&1
-  step build 170 "$python" -m pip install . --no-build-isolation --no-deps --no-index --no-cache-dir --upgrade --target "$site" \
+  [ -n "${SITE:-}" ] ||
+    step build 170 "$python" -m pip install . --no-build-isolation --no-deps --no-index --no-cache-dir --upgrade --target "$site" \
     -C cmake.define.SOFTMAP_CUDA=ON -C cmake.define.SOFTMAP_CUDA_ARCHITECTURES=90-real -C build-dir="$work/build" ||
     { tail -30 "$OUT/build.log"; exit 1; }
   export PYTHONPATH=$site

@@ -1,13 +1,14 @@
 """What the profiler says of our kernels, at the sizes of the benchmarks, as one table.
 
-ncu $(python bench/gpu/profile_kernels.py --options) --log-file ncu.csv python bench/gpu/profile_kernels.py
-python bench/gpu/profile_kernels.py ncu.csv
+cd bench/gpu
+ncu $(python profile_kernels.py --options) --log-file ncu.csv python profile_kernels.py
+python profile_kernels.py ncu.csv
 """
 
 import csv
 import sys
 
-# What each kernel took, and the shares of their peaks: of memory, of issue slots, of resident warps.
+# What a kernel took, and shares of peaks: of memory, of issue slots, of resident warps.
 METRICS = {
     "gpu__time_duration.sum": ("us", 1e-3),
     "dram__bytes_read.sum": ("GB read", 1e-9),
