@@ -1,5 +1,7 @@
 #pragma once
 // The pairwise family: one declaration for every backend.
+#include <cstdint>
+
 #include "views.h"
 
 namespace softmap {
@@ -93,6 +95,26 @@ struct OutcomeTerms {
   Index n;
 };
 void outcome_terms(const TieModel& model, const OutcomeTerms& pairs, const Exec& exec);
+
+// Ordered classes 0 .. n from n logits z a row; c = 1 / (1 + exp(-z)) is the probability to be above level k, or, `conditional`,
+// to be above it where it is reached. All arrays are C-contiguous.
+template <class T>
+struct OrdinalIn {
+  const T* logits;
+  Index n_rows, n;
+  bool conditional;
+};
+// out (n_rows, n + 1): p[k] = c[k - 1] - c[k] with c[-1] = 1 and c[n] = 0; conditional, (1 - c[k]) c[0] ... c[k - 1].
+template <class T>
+void ordinal_probabilities(const OrdinalIn<T>& in, T* out, const Exec& exec);
+// out (n_rows): -sum of weights[k] log(level > k ? c[k] : 1 - c[k]), NaN where the level is none of 0 .. n.
+template <class T>
+struct OrdinalTarget {
+  const std::int64_t* level;
+  const T* weights;
+};
+template <class T>
+void ordinal_cross_entropy(const OrdinalIn<T>& in, const OrdinalTarget<T>& target, T* out, const Exec& exec);
 
 }  // namespace SOFTMAP_BACKEND
 }  // namespace softmap

@@ -13,6 +13,7 @@ import numpy as np
 
 import softmap
 from softmap import _backend
+from softmap._ordinal import ordinal_cross_entropy, ordinal_probabilities
 
 DTYPES = (np.float32, np.float64, np.float16, np.dtype(ml_dtypes.bfloat16))
 WIDTHS = (3, 20, 130, 700, 3001, 9000, 20_000, 40_001)
@@ -92,6 +93,15 @@ def matrices():
         yield softmap.outcome_matrices(s, ties=ties, tie_strength=strength)
 
 
+def ordered():
+    rng = np.random.default_rng(5)
+    for dtype, n in itertools.product(DTYPES[:2], (0, 1, 4, 40)):
+        z = rng.normal(0, 3, (300, n)).astype(dtype)
+        for conditional in (False, True):
+            yield ordinal_probabilities(z, conditional=conditional)
+        yield ordinal_cross_entropy(z, rng.integers(-1, n + 2, 300), rng.uniform(0, 2, n))
+
+
 def likelihoods():
     rng = np.random.default_rng(2)
     for dtype, n in itertools.product(DTYPES[:2], (5, 20)):
@@ -142,7 +152,8 @@ def fits():
 
 
 FAMILIES = [
-    softmax_family, statistics, level_scores, filters_and_roots, matrices, likelihoods, terms, fits
+    softmax_family, statistics, level_scores, filters_and_roots, matrices, ordered, likelihoods,
+    terms, fits
 ]  # fmt: skip
 
 

@@ -205,6 +205,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     T = property(transpose)
 
+    def reshape(self, *shape):
+        host = self.host.reshape(*shape)
+        return self._view(host) if np.may_share_memory(host, self.host) else _made(host)
+
     def swapaxes(self, a, b):
         return self._view(self.host.swapaxes(a, b))
 
@@ -272,6 +276,7 @@ FUNCTIONS |= {
     "ndim",
     "shape",
     "empty_like",
+    "flatnonzero",
     "full_like",
     "median",
     "moveaxis",

@@ -40,7 +40,6 @@ CPU_ONLY |= {
     "movement",
 }
 CPU_ONLY |= {"draw_counts", "weigh_draws", "refit"}
-CPU_ONLY |= {"empty"}  # memory of the host
 CPU_ONLY |= {"special", "softmax_by"}  # for tests and benchmarks
 
 

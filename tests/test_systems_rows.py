@@ -138,7 +138,12 @@ def test_z_loss(a, b):
 
 def test_z_loss_without_a_scale_is_nan():
     assert np.isnan(z_loss.loss([[2.0, 2.0], [1.0, NAN]], 0)).all()
-    assert np.isnan(z_loss.loss([1.0, 2.0], [-1, 2])).all()
+    assert np.isnan(z_loss.loss([[1.0, 2.0], [1.0, 2.0]], [-1, 2])).all()
+    assert np.isnan(z_loss.loss(np.zeros((2, 0)), 0)).all()
+    with pytest.raises(
+        ValueError, match=r"z_loss.loss: target has shape \(2,\), it must broadcast"
+    ):
+        z_loss.loss([1.0, 2.0], [0, 1])
 
 
 @pytest.mark.parametrize(("gamma", "temperature"), [(1.5, 1), (1.0, 4)])
@@ -390,6 +395,8 @@ def test_decoupled_softmax(backend, temperature):
         close(r.log_probabilities[row][positives[row]], own)
         assert np.isnan(r.log_probabilities[row][~positives[row]]).all()
         close(r.loss[row], -sum(own) / len(own))
+    turned = dexml.decoupled_softmax(np.asfortranarray(scores), positives, temperature=temperature)
+    np.testing.assert_array_equal(turned.log_probabilities, r.log_probabilities)
     signs = np.where(positives, 1, -1)  # wrong labels may be marked by -1
     np.testing.assert_array_equal(
         dexml.decoupled_softmax(scores, signs, temperature=temperature).loss, r.loss

@@ -2,12 +2,10 @@
 // the CUDA ones those that have a kernel. python/softmap/_backend.py imports the one it needs. Compiled with baseline flags, as
 // all bindings are: importing a module never runs an instruction that the processor lacks.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #if defined(SOFTMAP_DEVICE)
 #include "cuda/exec.h"
 #else
-#include "bindings/exec.h"
 #include "cpu/parallel.h"
 #endif
 
@@ -26,12 +24,6 @@ const Runtime& runtime() { return *g_runtime; }
 #endif
 
 namespace bindings {
-#if !defined(SOFTMAP_DEVICE)
-// Memory for a result of the Python layer, from where the results of kernels come from.
-static py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
-  return new_array(Run{1}, dtype, static_cast<py::ssize_t>(shape.size()), shape.data());
-}
-#endif
 void bind_softmax(py::module_&);
 void bind_pairwise(py::module_&);
 void bind_fit(py::module_&);
@@ -62,7 +54,6 @@ PYBIND11_MODULE(SOFTMAP_MODULE, m, py::mod_gil_not_used()) {
   bindings::bind_graph(m);
   bindings::bind_resample(m);
   bindings::bind_special(m);
-  m.def("empty", &bindings::empty, py::arg("shape"), py::arg("dtype"));
 #endif
   bindings::bind_softmax(m);
   bindings::bind_pairwise(m);

@@ -246,6 +246,45 @@ void outcome_terms(py::handle d, py::handle counts, const std::string& model, do
   backend::outcome_terms(kind, pairs, make_exec(run));
 }
 
+// logits (..., n), C-contiguous, and room for the result.
+template <class T>
+backend::OrdinalIn<T> ordinal_in(const char* function, const py::array& logits, bool conditional) {
+  const auto [n_rows, n] = problems_of(function, logits);
+  return {data_of<T>(function, "logits", logits, logits.size()), n_rows, n, conditional};
+}
+
+// out: (..., n + 1), of the dtype of logits.
+void ordinal_probabilities(const py::array& logits, bool conditional, py::handle out, py::handle n_threads) {
+  const char* const name = "ordinal_probabilities";
+  const Run run = run_for(name, n_threads);
+  const auto call = [&]<class T>(T*) {
+    const auto in = ordinal_in<T>(name, logits, conditional);
+    T* const to = data_of<T>(name, "out", out, in.n_rows * (in.n + 1), true);
+    if (!to) throw py::type_error("ordinal_probabilities: out must be an array");
+    const ReleaseIf release(logits.size() >= kReleaseElements);
+    backend::ordinal_probabilities(in, to, make_exec(run));
+  };
+  element_of(logits) == Element::kFloat ? call(static_cast<float*>(nullptr)) : call(static_cast<double*>(nullptr));
+}
+
+// target (...) of int64; weights (n,) and out (...) of the dtype of logits.
+void ordinal_cross_entropy(const py::array& logits, const py::array_t<std::int64_t, py::array::c_style>& target,
+                           py::handle weights, py::handle out, py::handle n_threads) {
+  const char* const name = "ordinal_cross_entropy";
+  const Run run = run_for(name, n_threads);
+  const auto call = [&]<class T>(T*) {
+    const auto in = ordinal_in<T>(name, logits, false);
+    const backend::OrdinalTarget<T> of{target.data(), data_of<T>(name, "weights", weights, in.n)};
+    T* const to = data_of<T>(name, "out", out, in.n_rows, true);
+    if (!of.weights || !to || target.size() != in.n_rows) {
+      throw py::type_error("ordinal_cross_entropy: target, weights and out must be arrays that fit logits");
+    }
+    const ReleaseIf release(logits.size() >= kReleaseElements);
+    backend::ordinal_cross_entropy(in, of, to, make_exec(run));
+  };
+  element_of(logits) == Element::kFloat ? call(static_cast<float*>(nullptr)) : call(static_cast<double*>(nullptr));
+}
+
 }  // namespace
 
 void bind_pairwise(py::module_& m) {
@@ -262,6 +301,10 @@ void bind_pairwise(py::module_& m) {
   m.def("outcome_likelihood", &outcome_likelihood, py::arg("scores"), py::arg("tables"), py::arg("ties"), py::arg("t"),
         py::arg("first_advantage"), py::arg("value"), py::arg("gradient"), py::arg("n_threads"));
   m.def("outcome_terms", &outcome_terms, py::arg("d"), py::arg("counts"), py::arg("ties"), py::arg("t"), py::arg("out"),
+        py::arg("n_threads") = py::none());
+  m.def("ordinal_probabilities", &ordinal_probabilities, py::arg("logits"), py::arg("conditional"), py::arg("out"),
+        py::arg("n_threads") = py::none());
+  m.def("ordinal_cross_entropy", &ordinal_cross_entropy, py::arg("logits"), py::arg("target"), py::arg("weights"), py::arg("out"),
         py::arg("n_threads") = py::none());
 }
 

@@ -1,6 +1,8 @@
 // `_runtime`: what exists once per process. CPU features and the thread pool.
 #include <pthread.h>
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <sched.h>
 #if defined(__APPLE__)
 #include <sys/sysctl.h>
@@ -16,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "runtime/blocks.h"
 #include "runtime/pool.h"
@@ -121,6 +124,16 @@ std::size_t system_cache_bytes([[maybe_unused]] int level) {
 void* acquire(std::size_t bytes) { return blocks().enabled() ? blocks().acquire(bytes) : nullptr; }
 void release(void* data) { blocks().release(data); }
 
+// A fresh C-contiguous array for a result of the Python layer; a large one from where those of kernels come from.
+py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
+  constexpr std::size_t kPoolBytes = std::size_t(1) << 20;
+  std::size_t bytes = static_cast<std::size_t>(dtype.itemsize());
+  for (const py::ssize_t n : shape) bytes *= static_cast<std::size_t>(n);
+  void* const block = bytes >= kPoolBytes ? acquire(bytes) : nullptr;
+  if (!block) return py::array(dtype, shape);
+  return py::array(dtype, shape, block, py::capsule(block, [](void* p) { release(p); }));
+}
+
 // As the system says; where it does not, what processors of servers have at least.
 std::size_t cache_bytes(int level) {
   static const std::size_t sizes[2] = {system_cache_bytes(2), system_cache_bytes(3)};
@@ -160,5 +173,6 @@ PYBIND11_MODULE(_runtime, m, py::mod_gil_not_used()) {
   m.def("num_threads", &default_threads);
   m.def("set_num_threads", [](int n) { g_set_threads = n; }, py::arg("n"));
   m.def("get_set_threads", [] { return g_set_threads.load(); });
+  m.def("empty", &empty, py::arg("shape"), py::arg("dtype"));
   m.def("release_memory", [] { return blocks().trim(); });
 }

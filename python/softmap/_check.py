@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import DTypeLike
 
-from softmap import _backend
+from softmap import _backend, _runtime
 from softmap._arrays import BFLOAT16, NUMPY, TORCH, library_of, place_of
 from softmap._arrays import Array as Array
 from softmap._device import DeviceArray, Kernels, no_kernel
@@ -68,7 +68,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike, *beside: object) -> Array:
     for a in beside:
         if isinstance(a, DeviceArray):
             return a.adapter.allocate(shape, dtype)
-    fresh: Array = _backend.cpu().empty(shape, np.dtype(dtype))
+    fresh: Array = _runtime.empty(shape, np.dtype(dtype))
     return fresh
 
 

@@ -1,6 +1,7 @@
 """Cases of the pairwise family: references, domains, bounds and sizes, for tests and benchmarks."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -201,3 +202,21 @@ def log_likelihood(scores, wins, losses=None, link="logit", first_advantage=0.0)
                     gradient[i] += sign * w * slope(sign * d)
                     gradient[j] -= sign * w * slope(sign * d)
         return value, gradient
+
+
+def ordinal_probabilities(logits, conditional):
+    """Exact probabilities of the levels of one row, by the definition."""
+    with mp.workdps(DIGITS):
+        above = [sigmoid(mp.mpf(float(z))) for z in logits]
+        if not conditional:
+            reach = [mp.mpf(1), *above, mp.mpf(0)]
+            return [a - b for a, b in itertools.pairwise(reach)]
+        reach = [mp.mpf(1)]
+        for c in above:
+            reach.append(reach[-1] * c)
+        return [r * (1 - c) for r, c in zip(reach, [*above, 0], strict=True)]
+
+
+# How far results may be off. "difference": of two numbers up to 1, in units of the last place of 1;
+# "product": relative to the result, for each factor; "loss": relative to the loss.
+ORDINAL_BOUNDS = {"difference": 1.5, "product": 2.0, "loss": 2.5}

@@ -25,6 +25,7 @@ from softmap._check import (
     as_array,
     as_float_array,
     as_kernel_array,
+    converted,
     empty,
     host_only,
     raise_shape,
@@ -36,6 +37,7 @@ __all__ = [
     "at",
     "beside",
     "broadcast",
+    "by_columns",
     "float_rows",
     "floats",
     "host_floats",
@@ -49,6 +51,7 @@ __all__ = [
     "row_dot",
     "row_sum",
     "rows",
+    "whole",
 ]
 
 P = ParamSpec("P")
@@ -89,7 +92,10 @@ def integers(function: str, name: str, x: object) -> Array:
 
 
 def recipe(
-    core: Mapping[str, int] | None = MappingProxyType({}), /, **readers: Reader
+    core: Mapping[str, int] | None = MappingProxyType({}),
+    blocks: bool = True,
+    /,
+    **readers: Reader,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function of NumPy arrays one of arrays of any library.
 
@@ -97,7 +103,8 @@ def recipe(
     results are values here, so that nothing warns. Arrays on a device come as CuPy's, to which
     NumPy's functions hand on what they are given. Dask arrays stay lazy: `core` is the number of
     last axes of an argument that belong to one problem, where that is not 1 for rows and 0 for
-    others. It is None where problems are not apart, so that all data are needed at once.
+    others. It is None where problems are not apart, so that all data are needed at once. Without
+    `blocks` they are not dealt out to threads: a recipe that is one call of a kernel.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -125,7 +132,7 @@ def recipe(
                         found = by_cupy(name, function, bound.arguments, device)
                     else:
                         own = {k: axes[k] for k in given}
-                        found = _by_blocks(function, bound, own, core is not None)
+                        found = _by_blocks(function, bound, own, blocks and core is not None)
             except (TypeError, ValueError) as error:
                 _raise_as(name, signature.parameters, error)
             back = library.from_numpy if device is None else library.from_cupy
@@ -216,6 +223,11 @@ def in_dtype(value: Any, x: Any) -> Any:
     return beside(value.astype(x.dtype, copy=False), x)
 
 
+def whole(x: Any) -> Any:
+    """Halves in float32, ready for arithmetic."""
+    return converted(x, np.float32) if x.dtype.itemsize == 2 else x
+
+
 def broadcast(function: str, **arrays: Array) -> tuple[Array, ...]:
     """The arrays in one shape, or an error that names them."""
     try:
@@ -249,8 +261,13 @@ def row_dot(x: Array, y: Array) -> Any:
     return (x * y).sum(axis=-1) if x.shape[-1] > _SHORT else np.einsum("...k,...k->...", x, y)
 
 
+def by_columns(x: Array) -> tuple[Array, int]:
+    """A copy of short rows column by column, along which NumPy is quick; and the axis of a row."""
+    return (np.moveaxis(x, -1, 0).copy(), 0) if x.shape[-1] <= _SHORT else (x, -1)
+
+
 def index_of(x: Array, column: Array) -> Any:
-    """Where the entries of x in one column a row are, for `np.take` and `np.put`.
+    """Where the entries of x in one column a row are in x.reshape(-1), and for `np.take`.
 
     Of a row that has no such column it is the next one that there is; x has a column.
     """

@@ -61,7 +61,7 @@ def el2n(logits: Any, target: Any) -> Any:
     column = one_a_row("data_diet.el2n", "target", target, logits)
     others = softmax(logits, -1)
     if others.size:
-        np.put(others, index_of(others, column), 0)
+        others.reshape(-1)[index_of(others, column)] = 0
     missing = row_sum(others)  # 1 - p[target], of which nothing cancels
     score = np.sqrt(missing**2 + row_dot(others, others))
     return nan_outside(score, column, logits.shape[-1])

@@ -9,7 +9,7 @@ from softmap._check import check_number
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
-from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe
+from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe, row_sum
 
 __all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
 
@@ -74,17 +74,20 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     name = "dexml.decoupled_softmax"
     check_number(name, "temperature", temperature, positive=True)
     s, right = broadcast(name, scores=scores, positives=positives > 0)
-    s = s / in_dtype(temperature, s)
+    s = s.copy()
+    s /= in_dtype(temperature, s)
     label = np.flatnonzero(right)  # few: only these are worked on one by one
     row = label // max(s.shape[-1], 1)
     own = np.take(s, label)
     s.reshape(-1)[label] = -np.inf
     negatives = logsumexp(s, -1).reshape(-1)
     own = preference(own, np.take(negatives, row), log=True)
-    log_p = np.full_like(s, np.nan)
-    log_p.reshape(-1)[label] = own
-    total = np.bincount(row, own, negatives.size) / np.bincount(row, minlength=negatives.size)
-    return Decoupled(log_p, -total.reshape(s.shape[:-1]).astype(s.dtype))
+    s[...] = 0
+    s.reshape(-1)[label] = own
+    loss = -row_sum(s) / row_sum(right.astype(s.dtype))
+    s[...] = np.nan
+    s.reshape(-1)[label] = own
+    return Decoupled(s, loss)
 
 
 @dataclass(frozen=True)

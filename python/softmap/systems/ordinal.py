@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from softmap.pairwise import preference
+from softmap._ordinal import ordinal_cross_entropy, ordinal_probabilities
 from softmap.systems._recipe import (
     float_rows,
     floats,
@@ -13,13 +13,12 @@ from softmap.systems._recipe import (
     one_a_row,
     raise_shape,
     recipe,
-    row_dot,
 )
 
 __all__ = ["coral", "corn", "cross_entropy"]
 
 
-@recipe(logits=float_rows)
+@recipe({}, False, logits=float_rows)
 def coral(logits: Any) -> Any:
     """Probabilities of K levels from K - 1 logits of P(level > k) = sigmoid(z[k]).
 
@@ -54,17 +53,10 @@ def coral(logits: Any) -> Any:
     array([[ 0.25,  0.25,  0.5 ],
            [ 0.5 , -0.25,  0.75]])
     """
-    more = preference(logits, 0.0)
-    n = more.shape[-1]
-    p = np.empty_like(more, shape=(*more.shape[:-1], n + 1))
-    p[..., 0] = preference(0.0, logits[..., 0]) if n else 1
-    for k in range(1, n):  # by columns: levels are few
-        np.subtract(more[..., k - 1], more[..., k], out=p[..., k])
-    p[..., n:] = more[..., n - 1 :] if n else 1
-    return p
+    return ordinal_probabilities(logits, conditional=False)
 
 
-@recipe(logits=float_rows)
+@recipe({}, False, logits=float_rows)
 def corn(logits: Any) -> Any:
     """Probabilities of K levels from K - 1 logits of P(level > k, given level >= k).
 
@@ -99,17 +91,10 @@ def corn(logits: Any) -> Any:
     array([[0.25 , 0.375, 0.375],
            [0.5  , 0.125, 0.375]])
     """
-    more, less = preference(logits, 0.0), preference(0.0, logits)
-    n = more.shape[-1]
-    p = np.empty_like(more, shape=(*more.shape[:-1], n + 1))
-    p[..., n] = 1  # to reach the level at hand
-    for k in range(n):
-        np.multiply(p[..., n], less[..., k], out=p[..., k])
-        p[..., n] *= more[..., k]
-    return p
+    return ordinal_probabilities(logits, conditional=True)
 
 
-@recipe({"importance": 1}, logits=float_rows, target=integers, importance=floats)
+@recipe({"importance": 1}, False, logits=float_rows, target=integers, importance=floats)
 def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     """Ordinal cross-entropy: K - 1 binary ones, of whether the level is above k.
 
@@ -147,14 +132,10 @@ def cross_entropy(logits: Any, target: Any, *, importance: Any = 1.0) -> Any:
     >>> np.exp(-loss).round(12)
     np.float64(0.375)
     """
-    n_logits = logits.shape[-1]
-    name, z = "ordinal.cross_entropy", logits
-    level = one_a_row(name, "target", target, z)
-    if np.shape(importance) not in ((), (n_logits,)):
-        rule = f"it must be a number or have shape ({n_logits},), one for each logit"
-        raise_shape(name, "importance", importance.shape, rule)
-    signs = np.where(np.arange(n_logits + 1)[:, None] > np.arange(n_logits), 1, -1)
-    own = np.take(in_dtype(signs, z), np.clip(level, 0, n_logits), axis=0)
-    log_p = preference(z * own, 0.0, log=True)
-    loss = -row_dot(log_p, np.broadcast_to(in_dtype(importance, z), n_logits))
-    return np.where((level >= 0) & (level <= n_logits), loss, np.nan)
+    name, n = "ordinal.cross_entropy", logits.shape[-1]
+    level = one_a_row(name, "target", target, logits)
+    weights = in_dtype(importance, logits)
+    if weights.shape not in ((), (n,)):
+        rule = f"it must be a number or have shape ({n},), one for each logit"
+        raise_shape(name, "importance", weights.shape, rule)
+    return ordinal_cross_entropy(logits, level, np.broadcast_to(weights, n))

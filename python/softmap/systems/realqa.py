@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import beside, in_dtype, raise_shape, recipe, row_dot, rows
+from softmap.systems._recipe import beside, by_columns, in_dtype, raise_shape, recipe, row_dot, rows
 
 __all__ = ["DigitScores", "score"]
 
@@ -86,7 +86,7 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     digits = level_scores(logits, tokens, np.arange(10.0))
     p = digits.probabilities
     places = in_dtype(places, p)
-    columns = np.moveaxis(p, -1, 0).copy()  # NumPy is slow along short axes
+    columns, _ = by_columns(p)
     top = columns.max(axis=0)
     from_last = beside(np.arange(10, 0, -1, dtype=np.uint8), top)
     digit = 10 - ((columns == top) * from_last[(...,) + (None,) * top.ndim]).max(axis=0)

@@ -111,9 +111,9 @@ def acceptance(target: Any, draft: Any) -> Acceptance:
         ratio[none] = np.where(p[none] >= 0, 1, np.nan)
     more = p - q
     np.maximum(more, 0, out=more)
-    total = row_sum(more)[..., None]
-    residual = np.divide(more, total, out=more)
+    total = row_sum(more)
+    residual = np.divide(more, total[..., None], out=more)
     same = total == 0
     if same.any():
-        np.copyto(residual, p, where=same)
+        residual[same] = p[same]
     return Acceptance(ratio, row_sum(np.minimum(p, q)), residual)

@@ -7,13 +7,12 @@ import numpy as np
 from softmap.pairwise import preference
 from softmap.systems._recipe import (
     at,
-    broadcast,
+    by_columns,
     float_rows,
     in_dtype,
     integers,
+    one_a_row,
     recipe,
-    row_dot,
-    row_sum,
 )
 
 __all__ = ["loss"]
@@ -41,8 +40,9 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
 
     Notes
     -----
-    The standard deviation is that of the population. From secondary sources, not checked against
-    the paper's text.
+    The standard deviation is that of the population. The authors' code (factored_output_layer)
+    has a = 1 and b = 0, adds 1e-12 to the standard deviation, and adds up the losses of a batch;
+    `a` and `b` are from secondary sources, not checked against the paper's text.
 
     Checked against: the definition in 50 digits.
 
@@ -58,8 +58,11 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     >>> np.expm1(z_loss.loss([1.0, 3.0], 1, b=1.0)).round(12)  # z = 1
     np.float64(1.0)
     """
-    o, column = broadcast("z_loss.loss", outputs=outputs, target=target[..., None])
-    n = in_dtype(o.shape[-1], o)
-    centred = o - row_sum(o)[..., None] / n
-    z = at(centred, column[..., 0]) / np.sqrt(row_dot(centred, centred) / n)
+    column = one_a_row("z_loss.loss", "target", target, outputs, "outputs")
+    o, axis = by_columns(outputs)
+    n = in_dtype(outputs.shape[-1], outputs)
+    mean = o.sum(axis=axis, keepdims=True) / n
+    centred = o - mean
+    spread = np.sqrt(np.square(centred, out=centred).sum(axis=axis) / n)
+    z = (at(outputs, column) - mean.reshape(spread.shape)) / spread
     return -preference(a * (z - b), 0.0, log=True) / in_dtype(a, z)
