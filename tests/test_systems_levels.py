@@ -43,11 +43,23 @@ def test_qbench_is_the_logistic_of_the_difference(backend, temperature):
     assert qbench.score(logits[2], good=0, poor=2) == 0.5
 
 
-def test_qbench_of_synonyms_adds_their_probabilities(backend):
+def test_qbench_of_synonyms(backend):
+    """Sums of logits as in figure 5 of Q-Bench+: good, poor, high, low, fine, bad."""
+    figure = [0.2276, 0.1909, 0.2176, 0.1677, 0.2441, 0.1874]
+    for temperature in (1, 100):
+        want = 1 / (1 + mpmath.exp((mp(0.5460) - mp(0.6893)) / temperature))
+        got = qbench.score(figure, good=[0, 2, 4], poor=[1, 3, 5], temperature=temperature)
+        close(got, want, rtol=1e-14)
+    half = qbench.score(np.array([VOCABULARY] * 2, np.float16), [0, 1], [5, 6])
+    close(half, [qbench.score(VOCABULARY, [0, 1], [5, 6])] * 2, rtol=1e-6)
     p = softmax(VOCABULARY, 100)
     want = (p[0] + p[1]) / (p[0] + p[1] + p[5] + p[6] + p[3])
-    close(qbench.score(VOCABULARY, good=[0, 1], poor=[5, 6, 3]), want)
-    assert qbench.score([0.0, 0.0, 0.0], good=[0, 1], poor=2) == pytest.approx(2 / 3, rel=1e-15)
+    close(qbench.score(VOCABULARY, [0, 1], [5, 6, 3], synonyms="probabilities"), want)
+    for good in ([0, 9], [0, 0], [0.5, 1]):
+        with pytest.raises((TypeError, ValueError), match=r"^qbench.score: tokens\[0\] = "):
+            qbench.score(VOCABULARY, good, 1)
+    with pytest.raises(ValueError, match=r"qbench.score: synonyms = 'words'"):
+        qbench.score(VOCABULARY, 0, 1, synonyms="words")
 
 
 def test_qbench_temperature_keeps_the_order_only():

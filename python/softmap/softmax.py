@@ -405,7 +405,7 @@ def level_scores(
     if not np.isfinite(values).all():
         k = int(np.flatnonzero(~np.isfinite(values))[0])
         raise ValueError(f"{name}: levels[{k}] = {values[k]}, it must be finite")
-    flat, start = _closed_set(tokens, x.shape[-1])
+    flat, start = closed_set(name, tokens, x.shape[-1])
     if len(flat) == 0:
         raise ValueError(f"{name}: tokens is empty, the closed set needs at least one member")
     if len(start) - 1 != len(values):
@@ -549,9 +549,8 @@ def compute_dtype(x: Array) -> type[np.floating[Any]]:
     return np.float32 if is_kernel_dtype(x.dtype) and x.dtype.itemsize < 8 else np.float64
 
 
-def _closed_set(tokens: Any, n_columns: int) -> tuple[Array, Array]:
+def closed_set(name: str, tokens: Any, n_columns: int) -> tuple[Array, Array]:
     """All token ids in one array, and where each member's ids start in it."""
-    name = "level_scores"
     if tokens is None:
         return np.arange(n_columns, dtype=np.intp), np.arange(n_columns + 1, dtype=np.intp)
     if library_of(tokens) is not NUMPY:

@@ -103,6 +103,7 @@ def select_anchors(
     Notes
     -----
     The paper takes 5 anchors, one an interval. It does not say which reading of "interval" it has.
+    Arrays of the host only: it is done once, on few numbers, and says which images to run next.
 
     Checked against: a plain loop over the intervals.
 
