@@ -11,6 +11,7 @@ import pytest
 
 import rivals
 import softmap
+from softmap._ordinal import ordinal_cross_entropy, ordinal_probabilities
 from softmap.systems import (
     data_diet,
     deqa,
@@ -174,11 +175,13 @@ def of_decoupled(torch):
         loss = torch.logaddexp(rest, z) - z
         return (loss * p).sum(-1) / p.sum(-1)
 
-    return (
-        lambda: dexml.decoupled_softmax(x, right, temperature=1.0).loss,
-        lambda: softmap.logsumexp(np.where(right, np.float32(-np.inf), x), -1),
-        official,
-    )
+    def primitive():
+        label, masked = np.flatnonzero(right), x.copy()
+        own = x.reshape(-1)[label]
+        masked.reshape(-1)[label] = -np.inf
+        softmap.logsumexp(masked, -1), softmap.preference(own, 0.0, log=True)
+
+    return lambda: dexml.decoupled_softmax(x, right, temperature=1.0).loss, primitive, official
 
 
 def of_soft_top_k(torch):
@@ -227,7 +230,7 @@ def of_coral(torch):
         c = z.sigmoid()
         return torch.cat([1 - c[:, :1], c[:, :-1] - c[:, 1:], c[:, -1:]], -1)
 
-    return lambda: ordinal.coral(x), lambda: softmap.preference(x, 0.0), official
+    return lambda: ordinal.coral(x), lambda: ordinal_probabilities(x, conditional=False), official
 
 
 def of_corn(torch):
@@ -238,7 +241,7 @@ def of_corn(torch):
         c = z.sigmoid().cumprod(-1)
         return torch.cat([1 - c[:, :1], c[:, :-1] - c[:, 1:], c[:, -1:]], -1)
 
-    return lambda: ordinal.corn(x), lambda: softmap.preference(x, 0.0), official
+    return lambda: ordinal.corn(x), lambda: ordinal_probabilities(x, conditional=True), official
 
 
 def of_ordinal_loss(torch):
@@ -250,7 +253,12 @@ def of_ordinal_loss(torch):
         log = torch.nn.functional.logsigmoid(z)
         return -(above * log + (1 - above) * (log - z)).sum(-1)
 
-    return lambda: ordinal.cross_entropy(x, y), lambda: softmap.preference(x, 0.0), official
+    ones = np.ones(4, np.float32)
+    return (
+        lambda: ordinal.cross_entropy(x, y),
+        lambda: ordinal_cross_entropy(x, y, ones),
+        official,
+    )
 
 
 def of_z_loss(torch):
@@ -262,7 +270,11 @@ def of_z_loss(torch):
         standard = (own - z.mean(-1)) / z.std(-1, correction=0)
         return torch.nn.functional.softplus(-standard)
 
-    return lambda: z_loss.loss(x, y), lambda: x - x[:, :1], official
+    def primitive():
+        centred = x - np.einsum("nk->n", x)[:, None] / np.float32(10)
+        return np.einsum("nk,nk->n", centred, centred)
+
+    return lambda: z_loss.loss(x, y), primitive, official
 
 
 def of_text(torch):
@@ -294,7 +306,7 @@ def of_drafts(torch):
 
     return (
         lambda: specdec.acceptance(p, q).probability,
-        lambda: (p / q, p - q),
+        lambda: (np.minimum(p / q, 1), np.maximum(p - q, 0), np.einsum("nk->n", np.minimum(p, q))),
         first(official),
     )
 

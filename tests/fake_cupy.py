@@ -268,7 +268,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 # Functions of NumPy that CuPy 14.2 has, with the arguments that recipes give them.
-FUNCTIONS = {"argsort", "asarray", "broadcast_arrays", "broadcast_to", "clip"}
+FUNCTIONS = {"argsort", "asarray", "bincount", "broadcast_arrays", "broadcast_to", "clip"}
 FUNCTIONS |= {
     "cumprod",
     "einsum",

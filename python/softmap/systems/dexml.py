@@ -84,7 +84,8 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     own = preference(own, np.take(negatives, row), log=True)
     s[...] = 0
     s.reshape(-1)[label] = own
-    loss = -row_sum(s) / row_sum(right.astype(s.dtype))
+    n_right = np.bincount(row, minlength=negatives.size).reshape(s.shape[:-1])
+    loss = -row_sum(s) / n_right.astype(s.dtype)
     s[...] = np.nan
     s.reshape(-1)[label] = own
     return Decoupled(s, loss)
