@@ -17,6 +17,7 @@ class Cluster {
   __device__ static Index first() { return static_cast<int>(blockIdx.x) / static_cast<int>(cluster_size()); }
   __device__ static Index step() { return static_cast<int>(gridDim.x) / static_cast<int>(cluster_size()); }
 
+  __device__ static bool any_row(bool is) { return is; }
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
     static_assert(sizeof(V) <= sizeof(Place));

@@ -3,6 +3,7 @@
 //
 //   kThreads, rank()            how many they are, and which of them this one is
 //   reduce(value, combine)      what combine makes of the values of all, the same for all; combine(a, b) == combine(b, a)
+//   any_row(is)                 whether it is so for a row of threads that must stay together; the same for all of a group
 //   sum_before(value, total)    the sum of the values of the threads before this one, and of all
 //   sync()                      all have come here, and see what the others wrote
 //   first(), step()             the rows that fall to this group; index() is its place in the block
@@ -25,6 +26,7 @@ struct Lanes {
   __device__ static Index first_of_warp(Index row) { return row - static_cast<int>(threadIdx.x) % kWarp / n; }
   __device__ static int index() { return static_cast<int>(threadIdx.x) / n; }
   __device__ static void sync() { __syncwarp(); }
+  __device__ static bool any_row(bool is) { return __any_sync(0xffffffffu, is); }
 
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
@@ -57,6 +59,7 @@ struct Block {
   __device__ static Index first_of_warp(Index row) { return row; }
   __device__ static int index() { return 0; }
   __device__ static void sync() { __syncthreads(); }
+  __device__ static bool any_row(bool is) { return is; }
 
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {

@@ -29,15 +29,19 @@ struct ManyLevels {
   __device__ double level(Index k) const { return level_[k]; }
 };
 
-// The columns of the closed set as a row.
+// The columns of the closed set as a row. A thread reads its first one once.
 template <class S, class Group, class Levels>
 struct Closed {
   using T = Compute<S>;
   const S* x;
   const Levels* levels;
   Index n;
+  T first;
 
-  __device__ T operator[](Index t) const { return core::to_compute(x[levels->at(t)]); }
+  __device__ Closed(const S* row, const Levels* given, Index n_tokens)
+      : x(row), levels(given), n(n_tokens), first(Group::rank() < n_tokens ? read(Group::rank()) : T(0)) {}
+  __device__ T read(Index t) const { return core::to_compute(x[levels->at(t)]); }
+  __device__ T operator[](Index t) const { return t == Group::rank() ? first : read(t); }
   template <class Body, class Fold>
   __device__ void each(const Body& body, const Fold& fold) const {
     int pending = 0;
@@ -59,7 +63,7 @@ struct RowSum {
 template <class T, class Row, class Group>
 __device__ RowSum<T> row_sum(Row& row, T temperature, const Group& group) {
   const Shift<T> shift(largest_of<T>(row, group), temperature);
-  return {shift, exp_sum<false>(row, shift, group)};
+  return {shift, exp_sum(row, shift, group)};
 }
 
 // part / whole; a part of -inf alone has no share.
@@ -86,7 +90,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
   for (Index i = Group::first(); Group::first_of_warp(i) < n_rows; i += Group::step()) {
     const bool there = i < n_rows;
     const Index at = there ? i : 0;
-    Closed<S, Group, Levels> closed{x.row(at), &levels, there ? levels.n_tokens : 0};
+    const Closed<S, Group, Levels> closed(x.row(at), &levels, there ? levels.n_tokens : 0);
     const auto part = row_sum(closed, temperature[at], group);
     const Inverse<T> share(part.sum);
     const auto probability = [&](Index k) {
@@ -98,22 +102,25 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
       }
       return sum;
     };
+    const double first = there && Group::rank() < levels.n_groups ? probability(Group::rank()) : 0;
+    const auto known = [&](Index k) { return k == Group::rank() ? first : probability(k); };
     Sum<double> score{}, variance{};
     for (Index k = Group::rank(); there && k < levels.n_groups; k += Group::kThreads) {
-      score += probability(k) * levels.level(k);
+      score += known(k) * levels.level(k);
       score.fold();
     }
     const double mean = total_of(group, score);
     for (Index k = Group::rank(); there && k < levels.n_groups; k += Group::kThreads) {
-      const double p = probability(k), d = levels.level(k) - mean;
+      const double p = known(k), d = levels.level(k) - mean;
       out.probabilities[i * levels.n_groups + k] = static_cast<T>(p);
       variance += p * (d * d);
       variance.fold();
     }
     const double spread = total_of(group, variance);
     if constexpr (with_mass) {
-      const auto whole = read_once<S>(x.row(at), there ? n : 0, vectors, group, temperature[at]);
-      const T mass = share_of(part, RowSum<T>{whole.shift, whole.total.lowered().sum()});
+      const auto whole = read_once<S, Terms<T>, Group>(x.row(at), there ? n : 0, vectors, group, temperature[at]);
+      const ExpTotal<T> total{whole.count, whole.rest};
+      const T mass = share_of(part, RowSum<T>{Shift<T>(whole.largest, temperature[at]), total.lowered().sum()});
       if (there && Group::rank() == 0) out.mass[i] = mass;
     }
     if (!there || Group::rank() > 0) continue;

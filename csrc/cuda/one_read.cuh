@@ -1,16 +1,15 @@
 #pragma once
 // The sum of exp(z) over a row, or over a piece of one, that is read once.
-#include "cuda/row.cuh"
 #include "cuda/row_memory.cuh"
+#include "cuda/terms.cuh"
 
 namespace softmap::cuda {
 namespace {
 
-// What was seen of a row: the largest x, how often, and sum exp(z - z of the anchor) over the others, lifted as in exp_total.
-// The anchor is an element that was once the largest.
+// What was seen of a row: the largest x, how often, and sum exp(z - largest z) over the others, lifted by kLift<T>.
 template <class T>
 struct RowPart {
-  T largest, anchor;
+  T largest;
   Total<T> rest;
   long long count;
 };
@@ -31,20 +30,17 @@ template <class T>
 __device__ ExpTotal<T> seen_from(const Shift<T>& shift, const RowPart<T>& part) {
   if (part.largest == -kInf<T>) return {0, {T(0), T(0)}};
   T low;
-  T d = shift(part.anchor, low);
-  const auto rest = scaled(part.rest, d, low);
-  d = shift(part.largest, low);
-  if (d == T(0)) return {part.count, rest};
+  const T d = shift(part.largest, low);
+  if (d == T(0)) return {part.count, part.rest};
   const Total<T> largest{core::scale2(static_cast<T>(part.count), T(kLift<T>)), T(0)};
-  return {0, Add()(rest, scaled(largest, d, low))};
+  return {0, scaled(Add()(part.rest, largest), d, low)};
 }
 
-// A thread's part. Elements come some at a time. The anchor moves only where a new largest element is far above it, so that
-// what was added up is not rounded again and again where a row ascends.
-template <class T>
+// A thread's part, as multiples of its terms. Elements come some at a time.
+template <class T, class Terms>
 class OneRead {
  public:
-  __device__ explicit OneRead(T temperature) : anchor_(-kInf<T>, temperature) {}
+  __device__ explicit OneRead(const ByTemperature<T>& by) : terms_(-kInf<T>, by) {}
 
   template <int n>
   __device__ void take(const T (&x)[n]) {
@@ -52,48 +48,41 @@ class OneRead {
 #pragma unroll
     for (int k = 0; k < n; ++k) largest = Largest()(largest, x[k]);
     if (largest != largest_) raise(largest);
-    if (!(largest > -kInf<T>)) return;
 #pragma unroll
     for (int k = 0; k < n; ++k) {
-      T low;
-      const T d = anchor_(x[k], low), p = exp_below(d, low, kLift<T>);
-      const bool again = x[k] == largest;
-      count_ += again;
-      rest_ += again ? T(0) : p;
+      const T p = terms_(x[k]);
+      count_ += x[k] == largest;
+      rest_ += x[k] == largest ? T(0) : p;
       if (k % 4 == 3) rest_.fold();
     }
-    rest_.fold();
   }
-  __device__ RowPart<T> part() const { return {largest_, anchor_.largest, {rest_.m, rest_.low}, count_}; }
-  __device__ Shift<T> shift_at(T largest) const { return anchor_.moved_to(largest); }
+  __device__ T largest() const { return largest_; }
+  // The same as seen from the largest x of a group, at which the terms are; the sum as a multiple of them.
+  __device__ ExpTotal<T> seen_from(const Terms& terms, T largest) const {
+    const T factor = terms.factor_from(terms_);
+    const Total<T> rest{rest_.m * factor, rest_.low * factor};
+    if (largest_ == largest) return {count_, rest};
+    return {0, Add()(rest, Total<T>{count_ > 0 ? static_cast<T>(count_) * terms(largest_) : T(0), T(0)})};
+  }
 
  private:
-  static constexpr T kFarAbove = sizeof(T) == 4 ? T(16) : T(256);  // lifted sums of such terms do not overflow
-
-  __device__ void raise(T x) {
-    T low;
-    if (largest_ > -kInf<T>) {
-      const T d = anchor_(largest_, low);
-      rest_ += static_cast<T>(count_) * exp_below(d, low, kLift<T>);
-      rest_.fold();
-    }
-    largest_ = x;
+  __device__ void raise(T largest) {
+    Terms next = terms_;
+    next.move_to(largest);
+    const auto seen = seen_from(next, largest);
+    rest_ = {T(0), seen.rest.m, seen.rest.low};
+    terms_ = next;
+    largest_ = largest;
     count_ = 0;
-    if (anchor_(x, low) <= kFarAbove) return;
-    const Shift<T> next = anchor_.moved_to(x);
-    const T d = next(anchor_.largest, low);
-    const auto moved = scaled(Total<T>{rest_.m, rest_.low}, d, low);
-    rest_ = {T(0), moved.m, moved.low};
-    anchor_ = next;
   }
 
-  Shift<T> anchor_;
+  Terms terms_;
   T largest_ = -kInf<T>;
-  long long count_ = 0;
+  int count_ = 0;
   Sum<T> rest_{};
 };
 
-// What the parts of all threads come to, given as seen from the largest x; the rest stays lifted.
+// What the totals of all threads come to.
 template <class T, class Group>
 __device__ ExpTotal<T> sum_over(const Group& group, const ExpTotal<T>& own) {
   const auto rest = group.reduce(own.rest, Add());
@@ -112,19 +101,22 @@ __device__ void in_pieces(const S* x, Index n, bool vectors, const F& f) {
   }
 }
 
-// The total of n elements, for all threads of the group; its rest stays lifted.
-template <class T>
-struct RowTotal {
-  Shift<T> shift;
-  ExpTotal<T> total;
-};
-template <class S, class Group, class T = Compute<S>>
-__device__ RowTotal<T> read_once(const S* x, Index n, bool vectors, const Group& group, T temperature) {
-  OneRead<T> own(temperature);
-  in_pieces<S, Group>(x, n, vectors, [&](const auto& piece, Index) { own.take(piece.x); });
-  const auto part = own.part();
-  const auto shift = own.shift_at(group.reduce(part.largest, Largest()));
-  return {shift, sum_over(group, seen_from(shift, part))};
+// What is seen of n elements by a group of threads: by Terms, or by Shift where they do not suit. Of more elements if Threads,
+// who read these, are not the whole group.
+template <class S, class Terms, class Threads, class Group, class T = Compute<S>>
+__device__ RowPart<T> read_once(const S* x, Index n, bool vectors, const Group& group, T temperature) {
+  const ByTemperature<T> by(temperature);
+  OneRead<T, Terms> own(by);
+  in_pieces<S, Threads>(x, n, vectors, [&](const auto& piece, Index) { own.take(piece.x); });
+  const T largest = group.reduce(own.largest(), Largest());
+  const Terms terms(largest, by);
+  const auto total = sum_over(group, own.seen_from(terms, largest));
+  RowPart<T> part{largest, terms.of_largest(total.rest), total.count};
+  const bool suits = Terms::suits(largest, by);
+  if (!group.any_row(!suits)) return part;
+  const InMemory<S, Threads> again{x, n};
+  const auto careful = lifted_total(again, Shift<T>(largest, temperature), group);
+  return suits ? part : RowPart<T>{largest, careful.rest, careful.count};
 }
 
 }  // namespace

@@ -31,6 +31,15 @@ struct Largest {
   __device__ T operator()(T a, T b) const {
     return b > a || b != b ? b : a;
   }
+  __device__ float operator()(float a, float b) const {
+#if defined(SOFTMAP_EMULATED)
+    return b > a || b != b ? b : a;
+#else
+    float largest;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(largest) : "f"(a), "f"(b));
+    return largest;
+#endif
+  }
 };
 
 // A running sum. A few terms are added as they are; then fold() adds what they came to, and low carries what rounding took.
@@ -156,23 +165,21 @@ __device__ T exp_below(T d, T low, int lift = 0) {
 }
 
 template <class T, class Row, class Group>
-__device__ T largest_of(Row& row, const Group& group) {
+__device__ T largest_of(Row&& row, const Group& group) {
   T largest = -kInf<T>;
   row.each([&](T x, Index) { largest = Largest()(largest, x); }, [] {});
   return group.reduce(largest, Largest());
 }
 
-// sum of exp(d). With keep, the elements of the row become the terms.
-template <bool keep, class T, class Row, class Group>
-__device__ Total<T> exp_sum(Row& row, const Shift<T>& shift, const Group& group) {
+// sum of exp(d).
+template <class T, class Row, class Group>
+__device__ Total<T> exp_sum(const Row& row, const Shift<T>& shift, const Group& group) {
   Sum<T> sum{T(0), T(0), T(0)};
   row.each(
-      [&](T& x, Index) {
+      [&](T x, Index) {
         T low;
         const T d = shift(x, low);
-        const T p = exp_below(d, low);
-        if constexpr (keep) x = p;
-        sum += p;
+        sum += exp_below(d, low);
       },
       [&] { sum.fold(); });
   return group.reduce(Total<T>{sum.m, sum.low}, Add());
@@ -211,8 +218,9 @@ struct Inverse {
   __device__ T operator()(T x) const { return core::fmadd(x, high, x * low); }
 };
 
+// The rest is lifted by kLift<T>.
 template <class T, class Row, class Group>
-__device__ ExpTotal<T> exp_total(Row& row, const Shift<T>& shift, const Group& group) {
+__device__ ExpTotal<T> lifted_total(const Row& row, const Shift<T>& shift, const Group& group) {
   long long count = 0;
   Sum<T> rest{T(0), T(0), T(0)};
   row.each(
@@ -224,19 +232,23 @@ __device__ ExpTotal<T> exp_total(Row& row, const Shift<T>& shift, const Group& g
       },
       [&] { rest.fold(); });
   const auto lifted = group.reduce(Total<T>{rest.m, rest.low}, Add());
-  return ExpTotal<T>{group.reduce(count, Add()), lifted}.lowered();
+  return {group.reduce(count, Add()), lifted};
+}
+template <class T, class Row, class Group>
+__device__ ExpTotal<T> exp_total(const Row& row, const Shift<T>& shift, const Group& group) {
+  return lifted_total(row, shift, group).lowered();
 }
 
 // log sum exp(z) = maximum + log(sum). With sum = 2^k m, maximum + k log 2 is added in two parts, as it may cancel.
 template <class T>
-__device__ T log_sum(const Shift<T>& shift, const ExpTotal<T>& total) {
-  if (!(core::abs(shift.maximum) < kInf<T>)) return shift.maximum;
-  if (total.one_leads()) return shift.maximum + total.excess();
+__device__ T log_sum(T maximum, const ExpTotal<T>& total) {
+  if (!(core::abs(maximum) < kInf<T>)) return maximum;
+  if (total.one_leads()) return maximum + total.excess();
   const auto s = total.sum();
   T k = core::exponent(s.m);
   if (core::scale2(s.m, -k) > T(0x1.6a09e6p+0)) k += T(1);
   T low;
-  const T whole = core::two_sum(shift.maximum, k * core::kLn2Short<T>, low);
+  const T whole = core::two_sum(maximum, k * core::kLn2Short<T>, low);
   const T rest = core::log(core::scale2(s.m, -k), core::scale2(s.low, -k), T(0));
   return whole + (low + core::fmadd(k, core::kLn2Rest<T>, rest));
 }

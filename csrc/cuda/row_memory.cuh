@@ -38,7 +38,7 @@ struct InMemory {
     fold();
   }
   template <class Value>
-  __device__ void map(S* out, const Value& value) const {
+  __device__ void map(S* out, bool, const Value& value) const {
 #pragma unroll 1
     for (Index k = Group::rank(); k < n; k += Group::kThreads) out[k] = core::to_storage<S>(value(core::to_compute(x[k])));
   }
@@ -64,7 +64,8 @@ template <class S, class Group, int per>
 struct InRegisters {
   using T = core::Compute<S>;
   static constexpr bool kKeeps = true;
-  static constexpr int kVector = 16 / sizeof(S) < per ? 16 / sizeof(S) : per;
+  static constexpr int kMost = 16 / sizeof(S), kPower = per & -per;  // the greatest power of 2 that divides it
+  static constexpr int kVector = kMost < kPower ? kMost : kPower;
   struct alignas(kVector * sizeof(S)) Vector {
     S element[kVector];
   };
@@ -100,9 +101,9 @@ struct InRegisters {
 #pragma unroll
     for (int i = 0; i < per; ++i) {
       body(x[i], Index(column(i)));
-      if (i % 4 == 3) fold();
+      if (i % 2 == 1) fold();
     }
-    if (per % 4) fold();
+    if (per % 2) fold();
   }
   template <class Value>
   __device__ void map(S* out, bool vectors, const Value& value) const {

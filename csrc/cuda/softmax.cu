@@ -4,9 +4,9 @@
 namespace softmap::cuda {
 namespace {
 
-// Two large blocks side by side, so that one computes while the other waits for memory.
+// Half of the threads that a processor can hold, so that some compute while others wait for memory; in double a quarter.
 template <class S, class Group>
-inline constexpr int kBlocks = Group::kBlockThreads == 512 && sizeof(Compute<S>) == 4 ? 2 : 1;
+inline constexpr int kBlocks = (sizeof(Compute<S>) == 4 ? 1024 : 512) / Group::kBlockThreads;
 
 template <Op op, class S, class Group, int per>
 __global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group>)
@@ -16,29 +16,34 @@ __global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group>)
   for (Index i = Group::first(); Group::first_of_warp(i) < n_rows; i += Group::step()) {
     const bool there = i < n_rows;
     const Index at = there ? i : 0;
-    InRegisters<S, Group, per> row(x.row(at), there ? static_cast<int>(n) : 0, vectors);
-    compute_row<op>(row, n, group, temperature[at], [&](const auto& value) {
-      if constexpr (op != Op::kLogSumExp) {
-        row.map(out.row(at), vectors, value);
-      } else if (there && Group::rank() == 0) {
-        out.data[i] = core::to_storage<S>(value(Compute<S>(0)));
-      }
-    });
+    const Index n_here = there ? n : 0;
+    InRegisters<S, Group, per> in_registers(x.row(at), static_cast<int>(n_here), vectors);
+    const auto again = [&] { return InMemory<S, Group>{x.row(at), n_here}; };
+    compute_row<op, S>(
+        in_registers, again, n, group, [&] { return temperature[at]; },
+        [&](const auto& row, const auto& value) {
+          if constexpr (op != Op::kLogSumExp) {
+            row.map(out.row(at), vectors, value);
+          } else if (there && Group::rank() == 0) {
+            out.data[i] = core::to_storage<S>(value(Compute<S>(0)));
+          }
+        });
   }
 }
 
-// Calls launch_with<Group, per>() for rows of n columns.
+// Calls launch_with<Group, per>() for rows of n columns: few lanes with 16 elements each, so that little is left to be added up
+// between them.
 template <class F>
 void with_registers(Index n, const F& launch_with) {
-  if (n <= 256) {
-    launch_with.template operator()<Lanes<32, 128>, 8>();
-  } else if (n <= 1024) {
-    launch_with.template operator()<Lanes<32, 128>, 32>();
-  } else if (n <= 4096) {
-    launch_with.template operator()<Block<512>, 8>();
-  } else {
-    launch_with.template operator()<Block<512>, 32>();
-  }
+  if (n <= 64) return launch_with.template operator()<Lanes<4, 128>, 16>();
+  if (n <= 128) return launch_with.template operator()<Lanes<8, 128>, 16>();
+  if (n <= 256) return launch_with.template operator()<Lanes<16, 128>, 16>();
+  if (n <= 512) return launch_with.template operator()<Lanes<32, 128>, 16>();
+  if (n <= 1024) return launch_with.template operator()<Block<64>, 16>();
+  if (n <= 2048) return launch_with.template operator()<Block<128>, 16>();
+  if (n <= 4096) return launch_with.template operator()<Block<256>, 16>();
+  if (n <= 8192) return launch_with.template operator()<Block<512>, 16>();
+  launch_with.template operator()<Block<512>, 32>();
 }
 
 template <Op op, class S>

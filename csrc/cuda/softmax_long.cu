@@ -1,6 +1,7 @@
-// Long rows. Up to 16 times kHeldRow, softmax and log_softmax are shared by a cluster of blocks, which hold the row in their
-// registers. Otherwise, and where the device has no clusters, a row is cut into pieces, all over the device: one kernel sums
-// the pieces, and the next one adds up the sums, in the order of the columns, and reads the elements once more.
+// Long rows. Up to 16 times kHeldRow, softmax and log_softmax are shared by a cluster of blocks, which read a slice each, and
+// once more from the cache, for it is small. Otherwise, and where the device has no clusters, a row is cut into pieces, all over
+// the device: one kernel sums the pieces, and the next one adds up the sums, in the order of the columns, and reads the elements
+// once more.
 #include "cuda/cluster_group.cuh"
 #include "cuda/one_read.cuh"
 #include "cuda/softmax_row.cuh"
@@ -8,19 +9,64 @@
 namespace softmap::cuda {
 namespace {
 
-inline constexpr int kSliceThreads = 512, kSlicePer = 32;
-static_assert(kSliceThreads * kSlicePer == kHeldRow);
+// What the sum of a row comes to.
+template <class T>
+struct RowTotal {
+  Shift<T> shift;
+  ExpTotal<T> total;
+};
+
+// 1 / sum as Terms are scaled, from the sum as a multiple of exp of the largest z.
+template <class S, class T = Compute<S>>
+__device__ Inverse<T> share_of_terms(const TermsOf<S>& terms, Total<T> sum, T largest) {
+  const T top = terms(largest), m = sum.m * top;
+  return Inverse<T>(Total<T>{m, core::fmadd(sum.m, top, -m) + sum.low * top});
+}
+
+// Writes n elements of a row.
+template <Op op, class S, class Threads, class T = Compute<S>>
+__device__ void write_part(const S* x, S* out, Index n, bool vectors, T temperature, const RowTotal<T>& whole) {
+  const T largest = whole.shift.largest;
+  const ByTemperature<T> by(temperature);
+  const auto write = [&](const auto& value) {
+    in_pieces<S, Threads>(x, n, vectors, [&](const auto& row, Index at) { row.map(out + at, vectors, value); });
+  };
+  const InMemory<S, Threads> again{x, n};
+  const bool suits = TermsOf<S>::suits(largest, by);
+  if constexpr (op == Op::kSoftmax) {
+    if (suits) {
+      const TermsOf<S> terms(largest, by);
+      const auto share = share_of_terms<S>(terms, whole.total.sum(), largest);
+      write([&](T v) { return share(terms(v)); });
+    } else {
+      again.map(out, vectors, Softmax<T>{whole.shift, Inverse<T>(whole.total.sum())});
+    }
+  } else {
+    if (suits) {
+      const T excess = whole.total.excess(), maximum = by(largest);
+      write([&](T v) { return (by(v) - maximum) - excess; });
+    } else {
+      again.map(out, vectors, LogSoftmax<T>(whole.shift, whole.total));
+    }
+  }
+}
+
+inline constexpr int kSliceThreads = 512;
 
 template <Op op, class S>
 __global__ void __launch_bounds__(kSliceThreads, sizeof(Compute<S>) == 4 ? 2 : 1)
     softmax_cluster_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Index slice, bool vectors) {
+  using T = Compute<S>;
   using Group = Cluster<kSliceThreads>;
+  using Threads = Block<kSliceThreads>;
   const Group group;
-  const Index n_rows = x.n_rows, n = x.n, begin = static_cast<int>(cluster_rank()) * slice, rest = n - begin;
-  const int n_here = static_cast<int>(rest < 0 ? 0 : rest < slice ? rest : slice);
+  const Index n_rows = x.n_rows, begin = static_cast<int>(cluster_rank()) * slice, rest = x.n - begin;
+  const Index n_here = rest < 0 ? 0 : rest < slice ? rest : slice;
   for (Index i = Group::first(); i < n_rows; i += Group::step()) {
-    InRegisters<S, Block<kSliceThreads>, kSlicePer> row(x.row(i) + begin, n_here, vectors);
-    compute_row<op>(row, n, group, temperature[i], [&](const auto& value) { row.map(out.row(i) + begin, vectors, value); });
+    const T t = temperature[i];
+    const auto part = read_once<S, TermsOf<S>, Threads>(x.row(i) + begin, n_here, vectors, group, t);
+    const RowTotal<T> whole{Shift<T>(part.largest, t), ExpTotal<T>{part.count, part.rest}.lowered()};
+    write_part<op, S, Threads>(x.row(i) + begin, out.row(i) + begin, n_here, vectors, t, whole);
   }
   Group::leave();
 }
@@ -30,7 +76,7 @@ struct Pieces {
   Index n_pieces, size;
 };
 Pieces pieces_of(Index n) {
-  constexpr Index kPiece = 8192, kMost = 1024, kMultiple = 16;  // pieces begin where vectors do
+  constexpr Index kPiece = 16384, kMost = 1024, kMultiple = 16;  // pieces begin where vectors do
   const Index wanted = (n + kPiece - 1) / kPiece, n_pieces = wanted < kMost ? wanted : kMost;
   const Index size = ((n + n_pieces - 1) / n_pieces + kMultiple - 1) / kMultiple * kMultiple;
   return {(n + size - 1) / size, size};
@@ -46,13 +92,13 @@ __global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
   const Index n = x.n_rows * pieces.n_pieces;
   for (Index j = OfPiece::first(); j < n; j += OfPiece::step()) {
     const Index i = j / pieces.n_pieces, begin = j % pieces.n_pieces * pieces.size, rest = x.n - begin;
-    const auto sum = read_once<S>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors, group, temperature[i]);
-    if (OfPiece::rank() > 0) continue;
-    parts[j] = {sum.shift.largest, sum.shift.largest, sum.total.rest, sum.total.count};
+    const auto part = read_once<S, TermsOf<S>, OfPiece>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors, group,
+                                                        temperature[i]);
+    if (OfPiece::rank() == 0) parts[j] = part;
   }
 }
 
-// The total of a row from its parts.
+// From the parts of a row.
 template <class T>
 __device__ RowTotal<T> merged(const RowPart<T>* parts, Index n, const OfPiece& group, T temperature) {
   T largest = -kInf<T>;
@@ -70,22 +116,14 @@ template <Op op, class S>
 __global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
     softmax_pieces_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Pieces pieces, bool vectors,
                           const RowPart<Compute<S>>* parts) {
-  using T = Compute<S>;
   const OfPiece group;
   const Index n = x.n_rows * pieces.n_pieces;
   for (Index back = OfPiece::first(); back < n; back += OfPiece::step()) {
     const Index j = n - 1 - back;  // what was read last may still be in the cache
     const Index i = j / pieces.n_pieces, begin = j % pieces.n_pieces * pieces.size, rest = x.n - begin;
     const auto whole = merged(parts + i * pieces.n_pieces, pieces.n_pieces, group, temperature[i]);
-    const auto write = [&](const auto& value) {
-      in_pieces<S, OfPiece>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors,
-                            [&](const auto& row, Index at) { row.map(out.row(i) + begin + at, vectors, value); });
-    };
-    if constexpr (op == Op::kSoftmax) {
-      write(Softmax<T>{whole.shift, Inverse<T>(whole.total.sum())});
-    } else {
-      write(LogSoftmax<T>(whole.shift, whole.total));
-    }
+    write_part<op, S, OfPiece>(x.row(i) + begin, out.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors,
+                               temperature[i], whole);
   }
 }
 
@@ -95,7 +133,7 @@ __global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
   const OfPiece group;
   for (Index i = OfPiece::first(); i < out.n_rows; i += OfPiece::step()) {
     const auto whole = merged(parts + i * n_pieces, n_pieces, group, temperature[i]);
-    if (OfPiece::rank() == 0) out.data[i] = core::to_storage<S>(log_sum(whole.shift, whole.total));
+    if (OfPiece::rank() == 0) out.data[i] = core::to_storage<S>(log_sum(whole.shift.maximum, whole.total));
   }
 }
 
@@ -118,7 +156,7 @@ void by_pieces(const Dense<const S>& x, EachRow<Compute<S>> temperature, const D
 // True where a cluster did it.
 template <Op op, class S>
 bool by_cluster(const Dense<const S>& x, EachRow<Compute<S>> temperature, const Dense<S>& out, const Exec& exec) {
-  using Row = InRegisters<S, Block<kSliceThreads>, kSlicePer>;
+  using Row = InRegisters<S, Block<kSliceThreads>, kAtOnce>;
   constexpr Index kMultiple = 16, kMostBlocks = 16;
   if (x.n > kMostBlocks * kHeldRow) return false;
   int n_blocks = 2;

@@ -5,10 +5,12 @@
 #include "cuda/row.cuh"
 #include "cuda/row_memory.cuh"
 #include "cuda/softmax_paths.h"
+#include "cuda/terms.cuh"
 
 namespace softmap::cuda {
 namespace {
 
+// By Shift, for any row.
 template <class T>
 struct Softmax {
   Shift<T> shift;
@@ -32,19 +34,43 @@ struct LogSoftmax {
   }
 };
 
-// Of a row in registers. put(value) writes value(x) for each x of the row; for kLogSumExp, value() is one number.
-template <Op op, class Row, class Group, class Put, class T = typename Row::T>
-__device__ void compute_row(Row& row, Index n, const Group& group, T temperature, const Put& put) {
-  const Shift<T> shift(largest_of<T>(row, group), temperature);
+// put(row, value) writes value(x) for each x of the row; for kLogSumExp, value() is one number. The row is in registers, and
+// again() gives the same one in memory, for rows that Terms do not suit: threads that stay together take both ways if one row
+// does.
+template <Op op, class S, class Row, class Again, class Group, class Temperature, class Put>
+__device__ void compute_row(Row& row, const Again& again, Index n, const Group& group, const Temperature& temperature,
+                            const Put& put) {
+  using T = Compute<S>;
+  const ByTemperature<T> by(temperature());
+  const T largest = largest_of<T>(row, group);
+  const bool suits = TermsOf<S>::suits(largest, by);
+  const TermsOf<S> terms(largest, by);
   if constexpr (op == Op::kSoftmax) {
-    const Inverse<T> share(exp_sum<true>(row, shift, group));
-    put(share);
+    const Inverse<T> share(term_sum<S>(row, terms, group));
+    if (suits) put(row, share);
   } else {
-    const auto total = exp_total(row, shift, group);
-    if constexpr (op == Op::kLogSoftmax) {
-      put(LogSoftmax<T>(shift, total));
+    const auto total = term_total<S>(row, terms, group, largest);
+    if (!suits) {
+    } else if constexpr (op == Op::kLogSoftmax) {
+      const T excess = total.excess(), maximum = by(largest);
+      put(row, [&](T x) { return (by(x) - maximum) - excess; });
     } else {
-      put([&](T) { return n == 0 ? -kInf<T> : log_sum(shift, total); });
+      put(row, [&](T) { return log_sum(by(largest), total); });
+    }
+  }
+  if (!group.any_row(!suits)) return;
+  const auto in_memory = again();
+  const Shift<T> shift(largest_of<T>(in_memory, group), temperature());  // found again, not kept in a register
+  if constexpr (op == Op::kSoftmax) {
+    const Inverse<T> share(exp_sum(in_memory, shift, group));
+    if (!suits) put(in_memory, Softmax<T>{shift, share});
+  } else {
+    const auto total = exp_total(in_memory, shift, group);
+    if (suits) {
+    } else if constexpr (op == Op::kLogSoftmax) {
+      put(in_memory, LogSoftmax<T>(shift, total));
+    } else {
+      put(in_memory, [&](T) { return n == 0 ? -kInf<T> : log_sum(shift.maximum, total); });
     }
   }
 }

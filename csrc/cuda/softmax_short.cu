@@ -4,7 +4,7 @@
 namespace softmap::cuda {
 namespace {
 
-inline constexpr int kPer = 8, kThreads = 128, kTileElements = 4 * kThreads * kPer;
+inline constexpr int kThreads = 128;
 
 // n elements between global and shared memory, 16 bytes a thread where they are aligned.
 template <class S>
@@ -14,6 +14,7 @@ __device__ void copy_tile(const S* from, S* to, int n, bool vectors) {
   };
   constexpr int kVector = 16 / sizeof(S);
   const int whole = vectors ? n / kVector : 0;
+#pragma unroll 4
   for (int k = static_cast<int>(threadIdx.x); k < whole; k += kThreads) {
     reinterpret_cast<Vector*>(to)[k] = reinterpret_cast<const Vector*>(from)[k];
   }
@@ -23,12 +24,12 @@ __device__ void copy_tile(const S* from, S* to, int n, bool vectors) {
 // How the rows of a tile are reached: by vectors where they lie, element by element there, or by way of shared memory.
 enum class Way { kVectors, kElements, kTile, kTileByVectors };
 
-template <Op op, class S, int n_lanes>
+template <Op op, class S, int n_lanes, int per>
 __global__ void __launch_bounds__(kThreads, 1)
     softmax_short_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Way way) {
   using Group = Lanes<n_lanes, kThreads>;
   constexpr int kRows = 4 * Group::kRowsPerBlock;
-  SOFTMAP_SHARED(S, tile, kTileElements);
+  SOFTMAP_SHARED(S, tile, kRows * n_lanes * per);
   const Group group;
   const Index n_rows = x.n_rows;
   const int n = static_cast<int>(x.n);
@@ -43,14 +44,19 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int r = Group::index(); r < kRows; r += Group::kRowsPerBlock) {
       const bool there = r < n_here;
       const Index i = there ? first + r : first;
-      InRegisters<S, Group, kPer> row(by_tile ? tile + r * n : x.row(i), there ? n : 0, vectors);
-      compute_row<op>(row, n, group, temperature[i], [&](const auto& value) {
-        if constexpr (op != Op::kLogSumExp) {
-          row.map(by_tile ? tile + r * n : out.row(i), vectors, value);
-        } else if (there && Group::rank() == 0) {
-          out.data[i] = core::to_storage<S>(value(Compute<S>(0)));
-        }
-      });
+      const S* const from = by_tile ? tile + r * n : x.row(i);
+      const int n_columns = there ? n : 0;
+      InRegisters<S, Group, per> in_registers(from, n_columns, vectors);
+      const auto again = [&] { return InMemory<S, Group>{from, n_columns}; };
+      compute_row<op, S>(
+          in_registers, again, n, group, [&] { return temperature[i]; },
+          [&](const auto& row, const auto& value) {
+            if constexpr (op != Op::kLogSumExp) {
+              row.map(by_tile ? tile + r * n : out.row(i), vectors, value);
+            } else if (there && Group::rank() == 0) {
+              out.data[i] = core::to_storage<S>(value(Compute<S>(0)));
+            }
+          });
     }
     if (!by_tile) continue;
     __syncthreads();
@@ -70,22 +76,23 @@ bool is_aligned(const Dense<S>& rows) {
 template <Op op, class S>
 void short_rows(const Rows<const S>& x_given, PerRow<Compute<S>> temperature, const Rows<S>& out_given, const Exec& exec) {
   with_dense(x_given, out_given, exec, [&](const auto& x, const auto& out) {
-    const auto with_lanes = [&]<int n_lanes>() {
+    const auto with = [&]<int n_lanes, int per>() {
       using Group = Lanes<n_lanes, kThreads>;
-      using Row = InRegisters<S, Group, kPer>;
+      using Row = InRegisters<S, Group, per>;
       constexpr bool numbers = op == Op::kLogSumExp;
       const bool together = x.stride == x.n && (numbers || out.stride == out.n);
       const bool aligned = is_aligned(x) && (numbers || is_aligned(out));
-      const Way way = Row::suits(x) && (numbers || Row::suits(out)) ? Way::kVectors
-                      : !together                                   ? Way::kElements
-                      : aligned                                     ? Way::kTileByVectors
-                                                                    : Way::kTile;
-      launch<&softmax_short_kernel<op, S, n_lanes>>(exec, {x.n_rows, 4 * Group::kRowsPerBlock, kThreads}, x,
-                                                    on_device(temperature), out, way);
+      const bool direct = Row::kVector > 1 && Row::suits(x) && (numbers || Row::suits(out));
+      const Way way = direct ? Way::kVectors : !together ? Way::kElements : aligned ? Way::kTileByVectors : Way::kTile;
+      launch<&softmax_short_kernel<op, S, n_lanes, per>>(exec, {x.n_rows, 4 * Group::kRowsPerBlock, kThreads}, x,
+                                                         on_device(temperature), out, way);
     };
-    if (x.n <= kPer) return with_lanes.template operator()<1>();
-    if (x.n <= 2 * kPer) return with_lanes.template operator()<2>();
-    with_lanes.template operator()<4>();
+    if (x.n <= 2) return with.template operator()<1, 2>();
+    if (x.n <= 4) return with.template operator()<1, 4>();
+    if (x.n == 5) return with.template operator()<1, 5>();
+    if (x.n <= 8) return with.template operator()<1, 8>();
+    if (x.n <= 16) return with.template operator()<2, 8>();
+    with.template operator()<4, 8>();
   });
 }
 

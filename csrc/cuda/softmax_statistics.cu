@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
     }
     const T variance = total_of(group, squares) * per_mass;
     if (!there || Group::rank() > 0) continue;
-    out.logsumexp[i] = log_sum(shift, exponentials);
+    out.logsumexp[i] = log_sum(shift.maximum, exponentials);
     out.maximum[i] = shift.maximum;
     out.entropy[i] = entropy;
     out.target_log_probability[i] = d_target - excess;
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1) logsumexp_partial_ker
     const Index at = there ? i : 0;
     InDouble<S, Group> row{{x.row(at), there ? n : 0}};
     const double largest = largest_of<double>(row, group);
-    const auto sum = exp_sum<false>(row, Shift<double>(largest, 1.), group);
+    const auto sum = exp_sum(row, Shift<double>(largest, 1.), group);
     if (there && Group::rank() == 0) as_pair(largest, sum, m[i], e[i]);
   }
 }
