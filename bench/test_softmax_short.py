@@ -8,6 +8,7 @@ import pytest
 
 import rivals
 import softmap
+import softmax_table
 from ops.softmax import get_dtype
 from softmap._backend import cpu
 
@@ -57,6 +58,16 @@ def test_short_rows(measure, case, dtype, who):
     if who not in calls:
         pytest.skip(f"{who} is not installed, or has no such form")
     measure(f"{case}, {dtype}", who, calls[who], bytes=2 * x.nbytes)
+
+
+@pytest.mark.parametrize("kind", softmax_table.WORST)
+@pytest.mark.parametrize("case", [name for name in CASES if "first axis" not in name])
+def test_worst_cases(measure, case, kind):
+    """Rows that one reference does not suit, or whose results leave the normal numbers."""
+    function, shape, axis = CASES[case]
+    x = softmax_table.make(kind, shape, axis, np.float32)
+    call = calls_of(function, x, axis)["softmap out="]
+    measure(f"{case}, worst cases", kind, call, bytes=2 * x.nbytes)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

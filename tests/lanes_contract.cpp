@@ -103,6 +103,8 @@ void check() {
     c.a[round % c.n] = kSpecial[round % 7];
     c.b[(round / 7) % c.n] = kSpecial[round / 7 % 7];
     c.each("max of special values", [](auto x, auto y, auto) { return max(x, y); }, [](T x, T y, T) { return core::max(x, y); });
+    const auto fused = [](auto x, auto y, auto z) { return fmadd_where(not_less(x, y), x, y, z); };
+    c.each("fmadd_where", fused, [](T x, T y, T z) { return x < y ? T(0) : core::fmadd(x, y, z); });
     c.each("min of special values", [](auto x, auto y, auto) { return min(x, y); }, [](T x, T y, T) { return core::min(x, y); });
   }
 }

@@ -15,6 +15,26 @@ from ops.softmax import (
 INF, NAN = np.inf, np.nan
 WIDTHS = (2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 16, 17, 20, 33, 96, 100, 192, 193)
 FUNCTIONS = [softmap.softmax, softmap.log_softmax, softmap.logsumexp]
+
+
+def log_softmax_by_numpy(x):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = x - x.max(axis=1, keepdims=True)
+        return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def logsumexp_by_numpy(x):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        top = x.max(axis=1)
+        log = top + np.log(np.exp(x - top[:, None]).sum(axis=1))
+    return np.where(np.abs(top) == INF, top, log)
+
+
+NUMPY = {
+    softmap.softmax: lambda x: np.exp(log_softmax_by_numpy(x)),
+    softmap.log_softmax: log_softmax_by_numpy,
+    softmap.logsumexp: logsumexp_by_numpy,
+}
 # So many rows find worse ones than tests/test_softmax_accuracy.py does, whatever the way: 2.44 ULP.
 MORE_ULP_OF_MANY_ROWS = {"float32": 0, "float64": 0.5}
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -68,6 +88,25 @@ def test_rows_do_not_depend_on_special_rows_beside(backend, function, dtype, wid
     same = np.all(bits(x) == bits(beside), axis=1)
     assert 50 <= same.sum() < 64
     np.testing.assert_array_equal(got[same], want[same])
+
+
+@each_width
+@each_dtype
+@each_function
+def test_rows_of_any_size_in_any_order(backend, function, dtype, width):
+    """Stretches that one reference suits, others where each row wants its own or none does."""
+    rng = np.random.default_rng(width)
+    x = normal(400, width, dtype=dtype)
+    x[100:200] += 1e3 * rng.normal(size=(100, 1)).astype(dtype)
+    x[170:300][rng.random((130, width)) < 0.7] = -INF
+    x[300:330, 0] = rng.choice([NAN, 1e30, -1e30], 30)
+    if function is not softmap.log_softmax:  # where SciPy has a rule of its own
+        x[330:340, 0] = INF
+    got = function(x, axis=1)
+    want = NUMPY[function](x.astype(np.longdouble))
+    np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-30)
+    order = rng.permutation(400)
+    np.testing.assert_array_equal(bits(function(x[order], axis=1)), bits(got)[order])
 
 
 @pytest.mark.parametrize("width", [2, 5, 7, 20, 128, 192])

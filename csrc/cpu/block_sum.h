@@ -4,6 +4,8 @@
 // Exponentials are held as exp(z) 2^-reference, which is exact in the reference. A block is read once, in the hope that it stays
 // in the range of the reference; where it does not, the reference moves, what was added up is scaled by a power of two, and that
 // block alone is taken again.
+#include <type_traits>
+
 #include "cpu/lanes_exp.h"
 #include "cpu/row_sum.h"
 
@@ -23,6 +25,10 @@ template <class T>
 inline constexpr T kTop = sizeof(T) == 4 ? T(60) : T(400);
 template <class T>
 inline constexpr T kMost = sizeof(T) == 4 ? T(95) : T(950);
+// Below 2^kLowestKept an exponential is less than half of the least number beside the largest: 0 in a quotient, though not in a
+// sum of many alone.
+template <class T>
+inline constexpr T kLowestKept = kTop<T> - (sizeof(T) == 4 ? T(151) : T(1077));
 // The reference before there was an element: every z in range moves it.
 template <class T>
 inline constexpr T kNoReference = -kScaledExpLimit<T> * T(1.5);
@@ -234,7 +240,8 @@ SegmentSum<T> sum_blocks(const S* x, Index first, Index last, const Arg& arg, T*
   SegmentSum<T> r;
   Reference<T> reference;
   reference.move(arg.of_largest(largest_of_first(x + first, last - first)));
-  RowExp<T> exp(reference.value);
+  constexpr T kLowest = std::is_same_v<Keep, KeepNothing> ? RowExp<T>::kLowest : kLowestKept<T>;
+  RowExp<T> exp(reference.value, kLowest);
   Carried<T> total, block;
   L tops;
   for (Index i = first; i < last; i += kBlock<T>) {
@@ -244,7 +251,7 @@ SegmentSum<T> sum_blocks(const S* x, Index first, Index last, const Arg& arg, T*
     if (top > reference.limit && reference.move(top)) [[unlikely]] {
       const L shift(before - reference.value);
       total.scale2_by(shift), block.scale2_by(shift);
-      exp = RowExp<T>(reference.value);
+      exp = RowExp<T>(reference.value, kLowest);
       sum = sum_of_block(x, i, n, arg, exp, keep, WriteNothing{}, tops);
     }
     if (references) references[i / kBlock<T>] = reference.value;

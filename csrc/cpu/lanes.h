@@ -8,6 +8,8 @@
 //
 //   permute(a, k)         lane i is a[k[i]]
 //   permute(a, b, k)      lane i is a[k[i]], or b[k[i] - size]
+//   not_less(a, b)        true where a < b is false, also where one is NaN
+//   fmadd_where(m, ...)   fmadd, and 0 where m is false
 //   low_half, high_half   half of the lanes of a float register in double; from_halves(a, b) is the other way, rounded (not in
 //   128 bits)
 #include <cstddef>
@@ -70,10 +72,12 @@ struct Lanes<float> {
   friend M operator<(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
   friend M operator<=(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
   friend M operator==(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+  friend M not_less(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NLT_UQ)}; }
   friend Lanes select(M m, Lanes a, Lanes b) { return _mm512_mask_blend_ps(m.m, b.v, a.v); }
   friend Lanes max(Lanes a, Lanes b) { return _mm512_max_ps(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm512_min_ps(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) { return _mm512_maskz_fmadd_ps(m.m, a.v, b.v, c.v); }
   friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm512_abs_ps(a.v); }
   friend Lanes sqrt(Lanes a) { return _mm512_sqrt_ps(a.v); }
@@ -113,10 +117,12 @@ struct Lanes<double> {
   friend M operator<(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ)}; }
   friend M operator<=(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_LE_OQ)}; }
   friend M operator==(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+  friend M not_less(Lanes a, Lanes b) { return {_mm512_cmp_pd_mask(a.v, b.v, _CMP_NLT_UQ)}; }
   friend Lanes select(M m, Lanes a, Lanes b) { return _mm512_mask_blend_pd(m.m, b.v, a.v); }
   friend Lanes max(Lanes a, Lanes b) { return _mm512_max_pd(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm512_min_pd(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm512_fmadd_pd(a.v, b.v, c.v); }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) { return _mm512_maskz_fmadd_pd(m.m, a.v, b.v, c.v); }
   friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm512_abs_pd(a.v); }
   friend Lanes sqrt(Lanes a) { return _mm512_sqrt_pd(a.v); }
@@ -190,10 +196,12 @@ struct Lanes<float> {
   friend M operator<(Lanes a, Lanes b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
   friend M operator<=(Lanes a, Lanes b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
   friend M operator==(Lanes a, Lanes b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+  friend M not_less(Lanes a, Lanes b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NLT_UQ)}; }
   friend Lanes select(M m, Lanes a, Lanes b) { return _mm256_blendv_ps(b.v, a.v, m.m); }
   friend Lanes max(Lanes a, Lanes b) { return _mm256_max_ps(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm256_min_ps(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) { return _mm256_and_ps(m.m, fmadd(a, b, c).v); }
   friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), a.v); }
   friend Lanes sqrt(Lanes a) { return _mm256_sqrt_ps(a.v); }
@@ -242,10 +250,12 @@ struct Lanes<double> {
   friend M operator<(Lanes a, Lanes b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)}; }
   friend M operator<=(Lanes a, Lanes b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LE_OQ)}; }
   friend M operator==(Lanes a, Lanes b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
+  friend M not_less(Lanes a, Lanes b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_NLT_UQ)}; }
   friend Lanes select(M m, Lanes a, Lanes b) { return _mm256_blendv_pd(b.v, a.v, m.m); }
   friend Lanes max(Lanes a, Lanes b) { return _mm256_max_pd(a.v, b.v); }
   friend Lanes min(Lanes a, Lanes b) { return _mm256_min_pd(a.v, b.v); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return _mm256_fmadd_pd(a.v, b.v, c.v); }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) { return _mm256_and_pd(m.m, fmadd(a, b, c).v); }
   friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.), a.v); }
   friend Lanes sqrt(Lanes a) { return _mm256_sqrt_pd(a.v); }
@@ -350,6 +360,7 @@ struct Lanes {
   friend M operator<(Lanes a, Lanes b) { return {a.v < b.v}; }
   friend M operator<=(Lanes a, Lanes b) { return {a.v <= b.v}; }
   friend M operator==(Lanes a, Lanes b) { return {a.v == b.v}; }
+  friend M not_less(Lanes a, Lanes b) { return !(a < b); }
   friend Lanes select(M m, Lanes a, Lanes b) { return from_bits((m.m & bits(a)) | (~m.m & bits(b))); }
   friend Lanes max(Lanes a, Lanes b) { return select(b < a, a, b); }
   friend Lanes min(Lanes a, Lanes b) { return select(a < b, a, b); }
@@ -368,6 +379,7 @@ struct Lanes {
     return fmadd_by_parts(a, b, c);
 #endif
   }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) { return from_bits(m.m & bits(fmadd(a, b, c))); }
   friend Lanes abs(Lanes a) { return from_bits(bits(a) & ~bits(Lanes(T(-0.)))); }
   friend Lanes sqrt(Lanes a) {
     for (int k = 0; k < size; ++k) a.v[k] = core::sqrt(a.v[k]);

@@ -115,8 +115,9 @@ struct QuotientRoots<double> : Roots<double> {
 //
 //   N = round(x 2^bits / log 2),  r = x - N log 2 / 2^bits,  exp(x) = 2^(N / 2^bits) (1 + (r + r^2 P(r)))
 //
-// For results below 2^96 (2^960). A result below 2^-120 (2^-1000), also that of -inf, is some positive number below 2^-119
-// (2^-999); NaN gives NaN. A change of the reference changes the results by a power of two exactly.
+// For results below 2^96 (2^960). A result below 2^lowest, -120 (-1000) where not given, also that of -inf, is 0: products that
+// are subnormal take some processors five times as long. NaN gives NaN. A change of the reference changes the results by a power
+// of two exactly.
 template <class T, class R = Roots<T>>
 class ScaledExp {
   using L = Lanes<T>;
@@ -124,26 +125,27 @@ class ScaledExp {
 
  public:
   static constexpr T kLowest = sizeof(T) == 4 ? T(-120) : T(-1000);
-  explicit ScaledExp(T reference) : magic_(kMagic - reference), low_((reference + kLowest) * core::kLn2High<T>) {}
-  explicit ScaledExp(L reference)  // one a lane
-      : magic_(L(kMagic) - reference), low_((reference + L(kLowest)) * L(core::kLn2High<T>)) {}
+  explicit ScaledExp(T reference, T lowest = kLowest)
+      : magic_(kMagic - reference), low_((reference + lowest) * core::kLn2High<T>) {}
+  explicit ScaledExp(L reference, T lowest = kLowest)  // one a lane
+      : magic_(L(kMagic) - reference), low_((reference + L(lowest)) * L(core::kLn2High<T>)) {}
   L operator()(L x) const {
     L root;
     const L r = reduced(x, root);
-    return fmadd(r, root, root);
+    return fmadd_where(not_less(x, low_), r, root, root);
   }
   // And what rounding takes from it.
   L operator()(L x, L& low) const {
     L root;
-    const L r = reduced(x, root), e = fmadd(r, root, root);
-    low = fmadd(r, root, root - e);
+    const auto counts = not_less(x, low_);
+    const L r = reduced(x, root), e = fmadd_where(counts, r, root, root);
+    low = fmadd_where(counts, r, root, root - e);
     return e;
   }
 
  private:
   // exp(r) - 1.
   L reduced(L x, L& root) const {
-    x = max(low_, x);
     const L z = fmadd(x, L(core::kLog2E<T>), magic_), n = z - magic_;
     const L r = fmadd(n, L(-core::kLn2Low<T>), fmadd(n, L(-core::kLn2High<T>), x));
     root = roots_(z);

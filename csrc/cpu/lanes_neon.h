@@ -60,10 +60,14 @@ struct Lanes<float> {
   friend M operator<(Lanes a, Lanes b) { return {vcltq_f32(a.v, b.v)}; }
   friend M operator<=(Lanes a, Lanes b) { return {vcleq_f32(a.v, b.v)}; }
   friend M operator==(Lanes a, Lanes b) { return {vceqq_f32(a.v, b.v)}; }
+  friend M not_less(Lanes a, Lanes b) { return !(a < b); }
   friend Lanes select(M m, Lanes a, Lanes b) { return vbslq_f32(m.m, a.v, b.v); }
   friend Lanes max(Lanes a, Lanes b) { return select(b < a, a, b); }
   friend Lanes min(Lanes a, Lanes b) { return select(a < b, a, b); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return vfmaq_f32(c.v, a.v, b.v); }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) {
+    return vreinterpretq_f32_u32(vandq_u32(m.m, vreinterpretq_u32_f32(fmadd(a, b, c).v)));
+  }
   friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return vabsq_f32(a.v); }
   friend Lanes sqrt(Lanes a) { return vsqrtq_f32(a.v); }
@@ -117,10 +121,14 @@ struct Lanes<double> {
   friend M operator<(Lanes a, Lanes b) { return {vcltq_f64(a.v, b.v)}; }
   friend M operator<=(Lanes a, Lanes b) { return {vcleq_f64(a.v, b.v)}; }
   friend M operator==(Lanes a, Lanes b) { return {vceqq_f64(a.v, b.v)}; }
+  friend M not_less(Lanes a, Lanes b) { return !(a < b); }
   friend Lanes select(M m, Lanes a, Lanes b) { return vbslq_f64(m.m, a.v, b.v); }
   friend Lanes max(Lanes a, Lanes b) { return select(b < a, a, b); }
   friend Lanes min(Lanes a, Lanes b) { return select(a < b, a, b); }
   friend Lanes fmadd(Lanes a, Lanes b, Lanes c) { return vfmaq_f64(c.v, a.v, b.v); }
+  friend Lanes fmadd_where(M m, Lanes a, Lanes b, Lanes c) {
+    return vreinterpretq_f64_u64(vandq_u64(m.m, vreinterpretq_u64_f64(fmadd(a, b, c).v)));
+  }
   friend Lanes muladd(Lanes a, Lanes b, Lanes c) { return fmadd(a, b, c); }
   friend Lanes abs(Lanes a) { return vabsq_f64(a.v); }
   friend Lanes sqrt(Lanes a) { return vsqrtq_f64(a.v); }

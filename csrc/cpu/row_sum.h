@@ -16,9 +16,9 @@ using core::kLn2High;
 using core::kLn2Low;
 using core::kNaN;
 
-// Asks for memory that a loop over x reaches 16 KiB later, into the second cache: lines that came to the first would push out
-// what is computed with there, or be pushed out before their time.
-inline void ask_ahead(const void* x) { __builtin_prefetch(static_cast<const char*>(x) + 16384, 0, 2); }
+// Asks for memory that a loop over x reaches 4 KiB later, into the second cache: lines that came to the first could push out what
+// is computed with there, or be pushed out before their time.
+inline void ask_ahead(const void* x) { __builtin_prefetch(static_cast<const char*>(x) + 4096, 0, 2); }
 
 // A row in one piece. A long one is cut into segments by its length alone; `exec` is set where threads may share them.
 template <class S>

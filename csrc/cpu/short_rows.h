@@ -17,8 +17,15 @@ namespace {
 template <class T>
 inline constexpr T kPlace = sizeof(T) == 4 ? T(60) : T(400);
 
+// A power of two for each row, so that exp(top) comes to about 2^kPlace.
+template <class L, class T = typename core::lane<L>::Scalar>
+L reference_of(L top) {
+  return round_even(top * L(core::kLog2E<T>)) - L(kPlace<T>);
+}
+
 // As many rows of n elements as a register has lanes, of which the first `count` count. `temperature` is null for 1, otherwise an
-// entry a row; owner[i] is the row of element i; there is room for the block in `kept`.
+// entry a row; owner[i] is the row of element i; there is room for the block in `kept`. `apart`: rows of the block before wanted
+// references of their own, so that those of this block are likely to.
 template <class S>
 struct Block {
   using T = Compute<S>;
@@ -30,6 +37,7 @@ struct Block {
   const T* temperature;
   const Int* owner;
   T* kept;
+  bool apart = false;
 
   // Elements i .. i + kRows of the block, and of row r; beyond its end there is `fill`.
   [[gnu::always_inline]] L z(Index i) const {
@@ -91,6 +99,55 @@ struct Block {
   L kept_row(Index r, Index i) const {
     const T* const p = kept + r * n + i;
     return n - i < kRows ? L::load(p, static_cast<int>(n - i), T(0)) : L::load(p);
+  }
+
+  // Where the maximum of a row is beyond the range of ScaledExp. Rows of -inf are not, but for those that division led there.
+  auto beyond_range(L top) const {
+    const auto beyond = L(kScaledExpLimit<T>) <= abs(top);
+    return temperature ? beyond : beyond & !(top == L(-kInf<T>));
+  }
+  // body(r) for those of the rows in the mask that count.
+  template <class Body>
+  void each_of(typename L::M mask, const Body& body) const {
+    T chosen[kRows];
+    select(mask, L(T(1)), L(T(0))).store(chosen);
+    for (Index r = 0; r < count; ++r) {
+      if (chosen[r] != T(0)) body(r);
+    }
+  }
+  // exact(row, temperature, result) for each of them, into what is kept.
+  template <class Exact>
+  [[gnu::noinline]] void replace(typename L::M mask, const Exact& exact) const {
+    each_of(mask, [&](Index r) {
+      S result[kShortVectors * kRows];
+      exact(row(r), temperature_of(r), result);
+      for (Index i = 0; i < n; ++i) kept[r * n + i] = core::to_compute(result[i]);
+    });
+  }
+};
+
+// Blocks that are taken step by step, all of them at each step: from the first load of a block to its last result takes longer
+// than a processor looks ahead.
+inline constexpr int kMostBlocks = 4;
+
+// The columns of blocks that lie one after the other in memory, and the maximum of each row.
+template <int kN, class S>
+struct ColumnsOf {
+  using L = LanesOf<S>;
+  L c[kMostBlocks][kN], top[kMostBlocks];
+  ColumnsOf(const Block<S>& b, int n_blocks) {
+    const S* const end = b.x + n_blocks * kN * L::size;
+    int q = 0;
+    for (Block<S> at = b; at.x != end; at.x += kN * L::size, ++q) {
+      L v[kN];
+#pragma GCC unroll 16
+      for (int k = 0; k < kN; ++k) {
+        at.prefetch(k * L::size);
+        v[k] = at.z(k * L::size);
+      }
+      to_columns<kN>(v, c[q]);
+      top[q] = tree<kN>(c[q], Larger{});
+    }
   }
 };
 

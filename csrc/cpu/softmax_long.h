@@ -1,8 +1,6 @@
 #pragma once
 // Softmax of long rows that lie in one piece. What comes out of a row depends on the row alone: the ways below differ in what
 // they read and write, not in what they compute.
-#include <type_traits>
-
 #include "cpu/block_sum.h"
 #include "cpu/softmax_exact.h"
 
@@ -235,7 +233,7 @@ void softmax_row(const Row<S>& row, const Arg& arg, T temperature, S* out, T* re
       return;
     }
   }
-  const Writer<S, kStream, FromRow<S, Arg>> write(out, row.n, {row.x, arg, RowExp<T>(sum.reference), quotient});
+  const Writer<S, kStream, FromRow<S, Arg>> write(out, row.n, {row.x, arg, RowExp<T>(sum.reference, kLowestKept<T>), quotient});
   row.each_segment([&](Index, Index first, Index last) { write.segment(first, last); });
 }
 

@@ -132,10 +132,9 @@ void map_blocks(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Ro
     Output<S> through(out.data + (dense ? first * n : 0), dense && streams);
     if constexpr (Op::template pieces<kN>() > 1) {
       constexpr int kBlocks = Op::template pieces<kN>();
-      if (dense)
-        first += blocks.pieces(first, last, kBlocks, [&](const Block<S>& b) { Op::template run<kN, kBlocks>(b, through); });
+      if (dense) first += blocks.pieces(first, last, kBlocks, [&](Block<S>& b) { Op::template run<kN, kBlocks>(b, through); });
     }
-    blocks.each(first, last, [&](const Block<S>& b, Index i, bool whole) {
+    blocks.each(first, last, [&](Block<S>& b, Index i, bool whole) {
       if (whole && dense) return Op::template run<kN>(b, through);
       through.finish();
       alignas(64) S result[kRows * kRows * kShortVectors];
@@ -159,6 +158,14 @@ void map_blocks(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, 
   const Index n = x.along.size(), n_rows = x.across.size();
   const Blocks<S, kN> blocks(x, temperature);
   parallel_for(exec, n_rows, chunk_of<S>(n), n_rows * n, [&](Index first, Index last, int) {
+    constexpr int kBlocks = Op::template pieces<kN>();
+    if constexpr (kBlocks > 1) {
+      S* to = out + first;
+      first += blocks.pieces(first, last, kBlocks, [&](const Block<S>& b) {
+        Op::template run<kN, kBlocks>(b, to);
+        to += kBlocks * b.count;
+      });
+    }
     blocks.each(first, last, [&](const Block<S>& b, Index i, bool) { Op::template run<kN>(b, out + i); });
   });
 }
