@@ -219,4 +219,4 @@ def ordinal_probabilities(logits, conditional):
 
 # How far results may be off. "difference": of two numbers up to 1, in units of the last place of 1;
 # "product": relative to the result, for each factor; "loss": relative to the loss.
-ORDINAL_BOUNDS = {"difference": 1.5, "product": 2.0, "loss": 2.5}
+ORDINAL_BOUNDS = {"difference": 1.0, "product": 1.0, "loss": 2.5}

@@ -48,8 +48,9 @@ def p_true(logits: Any, true: Any, false: Any) -> OptionProbability:
     Notes
     -----
     Little mass says that the model would answer something else. The abstract has the probability
-    that an answer is true; the prompt and the softmax over two tokens were not checked against the
-    paper's text.
+    that an answer is true; the prompt, "Is the proposed answer: (A) True (B) False", is as a later
+    paper prints it (K. Tian et al., arXiv:2305.14975). The softmax over two tokens was not checked
+    against the paper's text.
 
     Checked against: the definition in 50 digits.
 
