@@ -73,9 +73,26 @@ def scaled(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
     return lambda t: 8 / (1 - t) * f(4 * (1 + t) / (1 - t))
 
 
-def scaled_near(f: Callable[[mp.mpf], mp.mpf]) -> Callable[[mp.mpf], mp.mpf]:
-    """(z + 4) f(z) as a function of t = z / (z + 4)."""
-    return lambda t: 4 / (1 - t) * f(4 * t / (1 - t))
+def fit_quotient(
+    f: Callable[[mp.mpf], mp.mpf], high: float, scale: float, degree: int
+) -> tuple[list[mp.mpf], list[mp.mpf]]:
+    """Interpolate `f` on [0, high] by a quotient of polynomials, the lower one of a degree more.
+
+    It is exact at 0, and at the Chebyshev nodes in t = z / (z + scale).
+    """
+    n, end = 2 * degree + 1, mp.mpf(high) / (mp.mpf(high) + scale)
+    nodes = [end * (1 - mp.cos(mp.pi * (2 * k + 1) / (2 * n))) / 2 for k in range(n)]
+    system, right = mp.matrix(n, n), mp.matrix(n, 1)
+    for k, t in enumerate(nodes):
+        z = scale * t / (1 - t)
+        value = f(z)
+        for j in range(1, degree + 1):
+            system[k, j - 1] = z**j
+        for j in range(1, degree + 2):
+            system[k, degree + j - 1] = -value * z**j
+        right[k] = value - f(mp.mpf(0))
+    x = list(mp.lu_solve(system, right))
+    return [f(mp.mpf(0)), *x[:degree]], [mp.mpf(1), *x[degree:]]
 
 
 TABLES = {
@@ -88,11 +105,23 @@ TABLES = {
     "kLog<float>": (log_remainder, 0.0, 0.02945, 2),
     "kUpperTail<double>": (scaled(upper_tail), -1.0, 1.0, 24),
     "kUpperTail<float>": (scaled(upper_tail), -1.0, 1.0, 11),
-    "kNearUpperTail<double>": (scaled_near(upper_tail), 0.0, 0.9091, 21),
-    "kNearUpperTail<float>": (scaled_near(upper_tail), 0.0, 0.7895, 9),
     "kMillsExcess<double>": (scaled(mills_excess), -1.0, 1.0, 29),
     "kMillsExcess<float>": (scaled(mills_excess), -1.0, 1.0, 14),
 }
+
+# Over and under the line.
+QUOTIENTS = {
+    ("kNearUpperTail<double>", "kNearUpperTailUnder<double>"): (upper_tail, 40.0, 3.0, 9),
+    ("kNearUpperTail<float>", "kNearUpperTailUnder<float>"): (upper_tail, 15.0, 2.0, 4),
+}
+
+
+def coefficients(name: str) -> list[mp.mpf]:
+    """Those of one table."""
+    if name in TABLES:
+        return fit(*TABLES[name])
+    both = next(names for names in QUOTIENTS if name in names)
+    return fit_quotient(*QUOTIENTS[both])[both.index(name)]
 
 
 def literal(c: mp.mpf, name: str) -> str:
@@ -105,7 +134,5 @@ def literal(c: mp.mpf, name: str) -> str:
 
 
 if __name__ == "__main__":
-    for name, (f, low, high, degree) in TABLES.items():
-        print(
-            f"{name} = {{" + ", ".join(literal(c, name) for c in fit(f, low, high, degree)) + "};"
-        )
+    for name in [*TABLES, *(name for both in QUOTIENTS for name in both)]:
+        print(f"{name} = {{" + ", ".join(literal(c, name) for c in coefficients(name)) + "};")

@@ -23,18 +23,22 @@ inline constexpr float kUpperTail<float>[12] = {0x1.82b4bcp-1f,  -0x1.373e3ap-1f
                                                 0x1.eec4f2p-5f,  -0x1.ee0e36p-8f,  -0x1.c81f82p-9f,  0x1.a9c96ap-10f,
                                                 0x1.1843a8p-13f, -0x1.c8b2f4p-13f, -0x1.cf514ap-20f, 0x1.70bf46p-16f};
 
-// (z + 4) N(z) as a polynomial in z / (z + 4), for 0 <= z <= 40 (15 in float) only.
+// N(z) as a quotient of polynomials without negative coefficients, for 0 <= z <= 40 (15 in float) only; exact at 0.
 template <class T>
-inline constexpr T kNearUpperTail[22] = {
-    0x1.0000000000000p+1,  -0x1.1884533d4366cp+2, 0x1.4ef759857a61bp+2,  -0x1.989d6b5304780p+1,  0x1.2e7c350b2533ep-2,
-    0x1.6e9bd64956783p-1,  -0x1.eccd5719ca23ap-4, -0x1.be4241cc736f5p-3, -0x1.c013732a34d91p-10, 0x1.1b5db693b38a4p-4,
-    0x1.ea7924e44cb67p-6,  -0x1.db30221ccd47bp-6, 0x1.b5d0b75a3fbf8p-7,  -0x1.3e6dd859f2a4ep-5,  0x1.3d9af8295dd4dp-7,
-    0x1.6928b24872af5p-4,  -0x1.99f6d42d4ec96p-3, 0x1.0c602b62ef20cp-2,  -0x1.c729cf4581eddp-3,  0x1.e0252aa8d7428p-4,
-    -0x1.1d9ec97008da3p-5, 0x1.25b676a6c9eb8p-8};
+inline constexpr T kNearUpperTail[10] = {0x1.0000000000000p-1,  0x1.80ed41d061997p-1, 0x1.1f1b8f382d279p-1, 0x1.1003e2a877923p-2,
+                                         0x1.64c8173739750p-4,  0x1.4e3786aea361fp-6, 0x1.bead84a9b33fep-9, 0x1.9b7bbbcf44c3ap-12,
+                                         0x1.dcb9256c7d79cp-16, 0x1.0b4987a6022bcp-20};
 template <>
-inline constexpr float kNearUpperTail<float>[10] = {0x1.000000p+1f, -0x1.18845ep+2f, 0x1.4ef93ep+2f, -0x1.98dae4p+1f,
-                                                    0x1.3e4efep-2f, 0x1.495392p-1f,  0x1.61e504p-4f, -0x1.24a540p-1f,
-                                                    0x1.59cb66p-2f, -0x1.0756f2p-4f};
+inline constexpr float kNearUpperTail<float>[5] = {0x1.000000p-1f, 0x1.a80e72p-2f, 0x1.52af44p-3f, 0x1.1bb316p-5f,
+                                                   0x1.a79adap-9f};
+template <class T>
+inline constexpr T kNearUpperTailUnder[11] = {0x1.0000000000000p+0,  0x1.2697b5b781a60p+1, 0x1.3a9acf6c0302ep+1,
+                                              0x1.9b89a22ed8cf9p+0,  0x1.6e1b2f4d6966ap-1, 0x1.d05cbbc999c82p-3,
+                                              0x1.aae55e7d47429p-5,  0x1.1a3f6ae4a480fp-7, 0x1.028362dbd75a6p-10,
+                                              0x1.2abdf26918b0bp-14, 0x1.4efeaf174f68fp-19};
+template <>
+inline constexpr float kNearUpperTailUnder<float>[6] = {0x1.000000p+0f, 0x1.a04962p+0f, 0x1.20d1e2p+0f,
+                                                        0x1.b07a06p-2f, 0x1.639fbcp-4f, 0x1.0971e4p-7f};
 
 template <class T>
 inline constexpr T kMillsExcess[30] = {
@@ -124,9 +128,9 @@ SOFTMAP_HD V ndtr(V x) {
 // lifted_exp(x) is exp(x) / unit, with a power of two so small that the far tail is a normal number. Exact at 0.
 template <class V, class Exp, class T>
 SOFTMAP_HD V quick_upper_tail(V z, Exp&& lifted_exp, T unit) {
-  const V x = min(V(kTailEnd<T>), z), w = V(unit) / (x + V(T(4))), t = V(T(1) / unit) * x * w;
-  const V p = lifted_exp(V(T(-0.5)) * x * x) * (w * polynomial<kNearUpperTail<T>>(t));
-  return select(z == V(T(0)), V(T(0.5)), p);
+  const V x = min(V(kTailEnd<T>), z);
+  const V n = V(unit) * polynomial<kNearUpperTail<T>>(x) / polynomial<kNearUpperTailUnder<T>>(x);
+  return lifted_exp(V(T(-0.5)) * x * x) * n;
 }
 
 // The arguments of the logarithm in both tails, for z >= 0.

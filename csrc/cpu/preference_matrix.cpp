@@ -53,8 +53,7 @@ struct Smaller<core::Logit, T> {
   static constexpr bool kMarked = true;
   using L = Lanes<T>;
   static L mark(L s) { return select(abs(s) <= L(core::Logit::kMarkReach<T>), core::exp(s), L(core::kNaN<T>)); }
-  static L quick(L mine, L theirs) { return core::Logit::smaller_between(mine, theirs, half_reciprocal(mine + theirs)); }
-  static L quick(L mine, L theirs, L) { return quick(mine, theirs); }
+  static L quick(L mine, L theirs, L) { return core::Logit::smaller_between(mine, theirs, half_reciprocal(mine + theirs)); }
   static L direct(L d) { return core::Logit::probability(-abs(d)); }
 };
 
@@ -181,18 +180,17 @@ struct Sequence {
 template <class T>
 inline constexpr Sequence<T> kSequence{};
 
-// Matrices in the order in which they lie in memory, each probability by itself: from marks that costs no more than mirror
-// images, and leaves nothing to copy. Between stores past the caches there must be no others, which would wait for them; so
-// registers that two rows share are put together, and only those at both ends of all rows are stored in part.
+// Matrices in the order in which they lie in memory, each probability by itself: from marks, or in long registers, that costs no
+// more than mirror images, and leaves nothing to copy. Between stores past the caches there must be no others, which would wait
+// for them; so registers that two rows share are put together, and only those at both ends of all rows are stored in part.
 template <class Link, class T>
-class MarkedRows {
+class Rows {
   using L = Lanes<T>;
   static constexpr int kSide = L::size;
 
  public:
-  // complete: whether all scores have a mark.
-  MarkedRows(const T* scores, const T* marks, Index n, bool complete)
-      : scores_(scores), marks_(marks), n_(n), complete_(complete) {}
+  // complete: whether all scores have a mark that quick() takes.
+  Rows(const T* scores, const T* marks, Index n, bool complete) : scores_(scores), marks_(marks), n_(n), complete_(complete) {}
 
   // The rows [first, last) of all problems, at least two registers long each.
   template <bool kStreams>
@@ -241,18 +239,18 @@ class MarkedRows {
  private:
   // Of a score to beat those from `other` on.
   L probabilities(Index row, Index other, L mine) const {
-    const L small = Smaller<Link, T>::quick(mine, L::load(marks_ + other));
-    if (!complete_ && !all(small == small)) return direct(row, other, small);
-    return select(L::load(scores_ + other) < L(scores_[row]), L(T(1)) - small, small);
+    const L score(scores_[row]), theirs = L::load(scores_ + other);
+    L small = smaller_.quick(mine, L::load(marks_ + other), score - theirs);
+    if constexpr (Smaller<Link, T>::kMarked) {
+      if (!complete_ && !all(small == small)) small = direct(score - theirs, small);
+    }
+    return select(theirs < score, L(T(1)) - small, small);
   }
-  [[gnu::noinline]] L direct(Index row, Index other, L marked) const {
-    const L mine(scores_[row]), theirs = L::load(scores_ + other);
-    const L small = select(marked == marked, marked, Smaller<Link, T>::direct(mine - theirs));
-    return select(theirs < mine, L(T(1)) - small, small);
-  }
+  [[gnu::noinline]] static L direct(L d, L marked) { return select(marked == marked, marked, Smaller<Link, T>::direct(d)); }
   const T *scores_, *marks_;
   Index n_;
   bool complete_;
+  Smaller<Link, T> smaller_{};
 };
 
 // A result that no cache holds is written past the caches, in longer pieces where they begin within lines.
@@ -267,11 +265,12 @@ void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
   const Scratch<T> own_marks(1, Smaller<Link, T>::kMarked ? n_scores : 0);
   if constexpr (Smaller<Link, T>::kMarked) mark_scores<Link>(in.scores, n_scores, own_marks[0], exec);
   const T* const marks = Smaller<Link, T>::kMarked ? own_marks[0] : in.scores;
-  if constexpr (Smaller<Link, T>::kMarked && sizeof(S) == sizeof(T)) {
-    if (n >= 2 * Lanes<T>::size) {
+  constexpr bool kMarked = Smaller<Link, T>::kMarked, kLong = sizeof(Lanes<T>) == kLine;
+  if constexpr ((kMarked || kLong) && sizeof(S) == sizeof(T)) {
+    if (n >= 2 * Lanes<T>::size && (kMarked || !in.variance)) {
       bool complete = true;
-      for (Index k = 0; k < n_scores; ++k) complete &= marks[k] == marks[k];
-      const MarkedRows<Link, T> rows(in.scores, marks, n, complete);
+      for (Index k = 0; kMarked && k < n_scores; ++k) complete &= marks[k] == marks[k];
+      const Rows<Link, T> rows(in.scores, marks, n, complete);
       parallel_for(exec, n_scores, kChunk / n + 1, size, [&](Index first, Index last, int) {
         streams ? rows.template write<true>(first, last, out) : rows.template write<false>(first, last, out);
       });
