@@ -104,7 +104,7 @@ def ordered():
 
 def likelihoods():
     rng = np.random.default_rng(2)
-    for dtype, n in itertools.product(DTYPES[:2], (5, 20)):
+    for dtype, n in itertools.product(DTYPES[:2], (5, 20, 40)):
         s = rng.normal(0, 1, (3, n)).astype(dtype)
         wins, losses, tied = rng.integers(0, 5, (3, 3, n, n)).astype(dtype)
         for link in LINKS:

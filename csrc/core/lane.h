@@ -16,6 +16,8 @@
 //   muladd(a, b, c)       a * b + c, fused only where that is one instruction: for terms whose rounding does not count
 //   abs, sqrt
 //   reciprocal(x)         1 / x, off by 2 ULP at most, for x in [2^-100, 2^100]
+//   near_quotient(a, b)   a / b, off by 3 ULP at most, for b as above: for terms whose last bits do not count
+//   half_reciprocal(x)    1 / x with half of the bits of x at least, where it is a normal number
 //   round_even(x)         nearest integer, |x| <= 2^22 in float, 2^51 in double
 //   scale2(x, n)          x * 2^n with one rounding; n integral, any size or sign; gradual underflow, overflow to infinity
 //   exponent(x)           floor(log2 x) for normal x > 0
@@ -75,19 +77,34 @@ SOFTMAP_HD double abs(double x) { return ::fabs(x); }
 SOFTMAP_HD float sqrt(float x) { return ::sqrtf(x); }
 SOFTMAP_HD double sqrt(double x) { return ::sqrt(x); }
 #if defined(__CUDA_ARCH__)  // a division is a call there
-SOFTMAP_HD float reciprocal(float x) {
+SOFTMAP_HD float half_reciprocal(float x) {
   float r;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+SOFTMAP_HD double half_reciprocal(double x) {
+  double r;
+  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(x));
+  return ::fma(r, ::fma(-x, r, 1.), r);
+}
+SOFTMAP_HD float reciprocal(float x) {
+  const float r = half_reciprocal(x);
   return ::fmaf(r, ::fmaf(-x, r, 1.f), r);
 }
 SOFTMAP_HD double reciprocal(double x) {
-  double r;
-  asm("rcp.approx.ftz.f64 %0, %1;" : "=d"(r) : "d"(x));
-  r = ::fma(r, ::fma(-x, r, 1.), r);
+  double r = half_reciprocal(x);
   r = ::fma(r, ::fma(-x, r, 1.), r);
   return ::fma(r, ::fma(-x, r, 1.), r);
 }
+SOFTMAP_HD float near_quotient(float a, float b) { return a * reciprocal(b); }
+SOFTMAP_HD double near_quotient(double a, double b) { return a * reciprocal(b); }
 #else
+template <class V>
+SOFTMAP_HD V near_quotient(V a, V b) {
+  return a / b;
+}
+SOFTMAP_HD float half_reciprocal(float x) { return 1.f / x; }
+SOFTMAP_HD double half_reciprocal(double x) { return 1. / x; }
 SOFTMAP_HD float reciprocal(float x) { return 1.f / x; }
 SOFTMAP_HD double reciprocal(double x) { return 1. / x; }
 #endif

@@ -45,7 +45,7 @@ struct Logit {
   }
   template <class V>
   SOFTMAP_HD static LinkLogs<V> log_probabilities(V d) {
-    const V zero = V(typename lane<V>::Scalar(0)), tail = log1p(exp(-abs(d)));
+    const V zero = V(typename lane<V>::Scalar(0)), tail = log1p_to_one(exp(-abs(d)));
     return {min(d, zero) - tail, min(-d, zero) - tail};
   }
   // (log F)'(d) = F(-d),  -(log F)''(d) = F(d) F(-d)

@@ -69,4 +69,16 @@ SOFTMAP_HD V log1p(V y) {
   return select(x < V(kInf<T>), log(x, low, V(T(0))), y);
 }
 
+// The same for 0 <= y <= 1, where the exponent of 1 + y is known.
+template <class V>
+SOFTMAP_HD V log1p_to_one(V y) {
+  using T = typename lane<V>::Scalar;
+  const V one = V(T(1)), half = V(T(0.5)), zero = V(T(0)), x = one + y, low = y - (x - one);
+  const auto above = x > V(T(0x1.6a09e6p+0));
+  const V f = (select(above, x * half, x) - one) + select(above, low * half, low);
+  const V s = near_quotient(f, V(T(2)) + f), s2 = s * s, h = half * f * f;
+  const V inner = fmadd(s, fmadd(s2, polynomial<kLog<T>>(s2), h), select(above, V(kLn2Rest<T>), zero));
+  return select(above, V(kLn2Short<T>), zero) + (f - (h - inner));
+}
+
 }  // namespace softmap::core

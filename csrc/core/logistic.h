@@ -8,7 +8,7 @@ namespace softmap::core {
 template <class V>
 SOFTMAP_HD V sigmoid(V x) {
   using T = typename lane<V>::Scalar;
-  const V one = V(T(1)), e = exp(-abs(x)), s = one + e, low = e - (s - one), inverse = one / s;
+  const V one = V(T(1)), e = exp(-abs(x)), s = one + e, low = e - (s - one), inverse = near_quotient(one, s);
   const V above = select(x < V(T(0)), e, one), q = above * inverse;
   return fmadd(fmadd(-q, s, above) - q * low, inverse, q);
 }
@@ -20,7 +20,8 @@ struct Logistic {
 };
 template <class V>
 SOFTMAP_HD Logistic<V> logistic(V x) {
-  const V one = V(typename lane<V>::Scalar(1)), e = exp(-abs(x)), s = one + e, low = e - (s - one), inverse = one / s;
+  const V one = V(typename lane<V>::Scalar(1)), e = exp(-abs(x)), s = one + e, low = e - (s - one),
+          inverse = near_quotient(one, s);
   const auto rest = [&](V a, V q) { return (fmadd(-q, s, a) - q * low) * inverse; };  // of a / (s + low), beside q
   const V rough_small = e * inverse, small = rough_small + rest(e, rough_small), large = inverse + rest(one, inverse);
   return {small, rest(e, small), large, rest(one, large)};
@@ -30,7 +31,7 @@ SOFTMAP_HD Logistic<V> logistic(V x) {
 template <class V>
 SOFTMAP_HD V log_sigmoid(V x) {
   using T = typename lane<V>::Scalar;
-  const V tail = log1p(exp(-abs(x)));
+  const V tail = log1p_to_one(exp(-abs(x)));
   return select(x < V(T(0)), x - tail, -tail);
 }
 

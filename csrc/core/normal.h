@@ -129,7 +129,7 @@ SOFTMAP_HD V ndtr(V x) {
 template <class V, class Exp, class T>
 SOFTMAP_HD V quick_upper_tail(V z, Exp&& lifted_exp, T unit) {
   const V x = min(V(kTailEnd<T>), z);
-  const V n = V(unit) * polynomial<kNearUpperTail<T>>(x) / polynomial<kNearUpperTailUnder<T>>(x);
+  const V n = V(unit) * near_quotient(polynomial<kNearUpperTail<T>>(x), polynomial<kNearUpperTailUnder<T>>(x));
   return lifted_exp(V(T(-0.5)) * x * x) * n;
 }
 

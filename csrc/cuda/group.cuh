@@ -5,6 +5,7 @@
 //   reduce(value, combine)      what combine makes of the values of all, the same for all; combine(a, b) == combine(b, a)
 //   any_row(is)                 whether it is so for a row of threads that must stay together; the same for all of a group
 //   sum_before(value, total)    the sum of the values of the threads before this one, and of all
+//   from(value, rank)           what the one of that rank holds (lanes only)
 //   sync()                      all have come here, and see what the others wrote
 //   first(), step()             the rows that fall to this group; index() is its place in the block
 #include "cuda/device.h"
@@ -27,6 +28,10 @@ struct Lanes {
   __device__ static int index() { return static_cast<int>(threadIdx.x) / n; }
   __device__ static void sync() { __syncwarp(); }
   __device__ static bool any_row(bool is) { return __any_sync(0xffffffffu, is); }
+  template <class V>
+  __device__ static V from(V value, int rank) {
+    return __shfl_sync(0xffffffffu, value, rank, n);
+  }
 
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
