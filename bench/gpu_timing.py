@@ -93,7 +93,7 @@ def compare(candidates, sets, *, eager=()):
 @functools.cache
 def ceilings():
     """Bytes a second of a large copy (read and written) and of a large fill."""
-    # Between arrays a large power of 2 apart a copy is slower by a third: both keep to the same banks.
+    # Not a power of 2: between arrays so far apart a copy is slower by a third.
     size = (1 << 22) if DRY_RUN else 2_000_000_000
     a, b = (torch.empty(size, dtype=torch.uint8, device=DEVICE) for _ in range(2))
     a.random_()

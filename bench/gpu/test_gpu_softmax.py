@@ -7,6 +7,7 @@ import pytest
 import gpu_timing
 import softmap
 from gpu_timing import DEVICE, DRY_RUN, compare, make_sets, report, torch
+from softmap._device import as_cupy_stream
 
 # (rows, columns) -> the share of a same-size copy's speed that is the goal.
 SHAPES = {
@@ -43,7 +44,7 @@ def cupy_rival(name):
     function = getattr(cupyx.scipy.special, name)
 
     def call(x, *_):
-        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+        with as_cupy_stream(cupy, torch.cuda.current_stream().cuda_stream, 0):
             return torch.as_tensor(function(cupy.asarray(x), axis=-1), device=DEVICE)
 
     return call

@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
     }
     const double spread = total_of(group, variance);
     if constexpr (with_mass) {
-      const auto whole = read_once<S, Terms<T>, Group>(x.row(at), there ? n : 0, vectors, group, temperature[at]);
+      const auto whole = read_once<S, Terms<T>>(x.row(at), there ? n : 0, vectors, group, temperature[at]);
       const ExpTotal<T> total{whole.count, whole.rest};
       const T mass = share_of(part, RowSum<T>{Shift<T>(whole.largest, temperature[at]), total.lowered().sum()});
       if (there && Group::rank() == 0) out.mass[i] = mass;

@@ -101,20 +101,19 @@ __device__ void in_pieces(const S* x, Index n, bool vectors, const F& f) {
   }
 }
 
-// What is seen of n elements by a group of threads: by Terms, or by Shift where they do not suit. Of more elements if Threads,
-// who read these, are not the whole group.
-template <class S, class Terms, class Threads, class Group, class T = Compute<S>>
+// What a group of threads sees of n elements: by Terms, or by Shift where they do not suit.
+template <class S, class Terms, class Group, class T = Compute<S>>
 __device__ RowPart<T> read_once(const S* x, Index n, bool vectors, const Group& group, T temperature) {
   const ByTemperature<T> by(temperature);
   OneRead<T, Terms> own(by);
-  in_pieces<S, Threads>(x, n, vectors, [&](const auto& piece, Index) { own.take(piece.x); });
+  in_pieces<S, Group>(x, n, vectors, [&](const auto& piece, Index) { own.take(piece.x); });
   const T largest = group.reduce(own.largest(), Largest());
   const Terms terms(largest, by);
   const auto total = sum_over(group, own.seen_from(terms, largest));
   RowPart<T> part{largest, terms.of_largest(total.rest), total.count};
   const bool suits = Terms::suits(largest, by);
   if (!group.any_row(!suits)) return part;
-  const InMemory<S, Threads> again{x, n};
+  const InMemory<S, Group> again{x, n};
   const auto careful = lifted_total(again, Shift<T>(largest, temperature), group);
   return suits ? part : RowPart<T>{largest, careful.rest, careful.count};
 }

@@ -4,12 +4,15 @@
 namespace softmap::cuda {
 namespace {
 
-// Half of the threads that a processor can hold, so that some compute while others wait for memory; in double a quarter.
-template <class S, class Group>
-inline constexpr int kBlocks = (sizeof(Compute<S>) == 4 ? 1024 : 512) / Group::kBlockThreads;
+// As many threads on a processor as there are registers for, so that some compute while others wait for memory.
+template <class S, class Group, int per>
+inline constexpr int kBlocks = (sizeof(Compute<S>) == 8                    ? 512
+                                : per == 32 && Group::kBlockThreads <= 128 ? 768
+                                                                           : 1024) /
+                               Group::kBlockThreads;
 
 template <Op op, class S, class Group, int per>
-__global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group>)
+__global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group, per>)
     softmax_held_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, bool vectors) {
   const Group group;
   const Index n_rows = x.n_rows, n = x.n;
@@ -20,7 +23,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group>)
     InRegisters<S, Group, per> in_registers(x.row(at), static_cast<int>(n_here), vectors);
     const auto again = [&] { return InMemory<S, Group>{x.row(at), n_here}; };
     compute_row<op, S>(
-        in_registers, again, n, group, [&] { return temperature[at]; },
+        in_registers, again, n, group, [&] { return ByTemperature(temperature[at]); },
         [&](const auto& row, const auto& value) {
           if constexpr (op != Op::kLogSumExp) {
             row.map(out.row(at), vectors, value);
@@ -31,25 +34,27 @@ __global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group>)
   }
 }
 
-// Calls launch_with<Group, per>() for rows of n columns: few lanes with 16 elements each, so that little is left to be added up
-// between them.
-template <class F>
+// Calls launch_with<Group, per>() for rows of n columns. A thread has 64 bytes of a row: few threads a row, so that little is
+// left to be added up between them, and enough for memory to be busy.
+template <class S, class F>
 void with_registers(Index n, const F& launch_with) {
+  constexpr int per = sizeof(S) == 2 ? 32 : 16;
   if (n <= 64) return launch_with.template operator()<Lanes<4, 128>, 16>();
-  if (n <= 128) return launch_with.template operator()<Lanes<8, 128>, 16>();
-  if (n <= 256) return launch_with.template operator()<Lanes<16, 128>, 16>();
-  if (n <= 512) return launch_with.template operator()<Lanes<32, 128>, 16>();
-  if (n <= 1024) return launch_with.template operator()<Block<64>, 16>();
-  if (n <= 2048) return launch_with.template operator()<Block<128>, 16>();
-  if (n <= 4096) return launch_with.template operator()<Block<256>, 16>();
-  if (n <= 8192) return launch_with.template operator()<Block<512>, 16>();
+  if (n <= 4 * per) return launch_with.template operator()<Lanes<4, 128>, per>();
+  if (n <= 8 * per) return launch_with.template operator()<Lanes<8, 128>, per>();
+  if (n <= 16 * per) return launch_with.template operator()<Lanes<16, 128>, per>();
+  if (n <= 32 * per) return launch_with.template operator()<Lanes<32, 128>, per>();
+  if (n <= 64 * per) return launch_with.template operator()<Block<64>, per>();
+  if (n <= 128 * per) return launch_with.template operator()<Block<128>, per>();
+  if (n <= 256 * per) return launch_with.template operator()<Block<256>, per>();
+  if (n <= 512 * per) return launch_with.template operator()<Block<512>, per>();
   launch_with.template operator()<Block<512>, 32>();
 }
 
 template <Op op, class S>
 void held_rows(const Rows<const S>& x_given, PerRow<Compute<S>> temperature, const Rows<S>& out_given, const Exec& exec) {
   with_dense(x_given, out_given, exec, [&](const auto& x, const auto& out) {
-    with_registers(x.n, [&]<class Group, int per>() {
+    with_registers<S>(x.n, [&]<class Group, int per>() {
       using Row = InRegisters<S, Group, per>;
       const bool vectors = Row::suits(x) && (op == Op::kLogSumExp || Row::suits(out));
       launch<&softmax_held_kernel<op, S, Group, per>>(exec, {x.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, x,

@@ -1,7 +1,6 @@
-// Long rows. Up to 16 times kHeldRow, softmax and log_softmax are shared by a cluster of blocks, which read a slice each, and
-// once more from the cache, for it is small. Otherwise, and where the device has no clusters, a row is cut into pieces, all over
-// the device: one kernel sums the pieces, and the next one adds up the sums, in the order of the columns, and reads the elements
-// once more.
+// Long rows. Up to 131,072 columns, softmax and log_softmax are shared by a cluster of blocks, which hold the row in their
+// registers. Otherwise, and where the device has no clusters, a row is cut into pieces, all over the device: one kernel sums the
+// pieces, and the next one adds up the sums, in the order of the columns, and reads the elements once more.
 #include "cuda/cluster_group.cuh"
 #include "cuda/one_read.cuh"
 #include "cuda/softmax_row.cuh"
@@ -51,22 +50,22 @@ __device__ void write_part(const S* x, S* out, Index n, bool vectors, T temperat
   }
 }
 
-inline constexpr int kSliceThreads = 512;
+inline constexpr int kSliceThreads = 512, kSlicePer = 16, kMostSlices = 16;
 
 template <Op op, class S>
 __global__ void __launch_bounds__(kSliceThreads, sizeof(Compute<S>) == 4 ? 2 : 1)
     softmax_cluster_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Index slice, bool vectors) {
-  using T = Compute<S>;
   using Group = Cluster<kSliceThreads>;
   using Threads = Block<kSliceThreads>;
   const Group group;
-  const Index n_rows = x.n_rows, begin = static_cast<int>(cluster_rank()) * slice, rest = x.n - begin;
-  const Index n_here = rest < 0 ? 0 : rest < slice ? rest : slice;
+  const Index n_rows = x.n_rows, n = x.n, begin = static_cast<int>(cluster_rank()) * slice, rest = n - begin;
+  const int n_here = static_cast<int>(rest < 0 ? 0 : rest < slice ? rest : slice);
   for (Index i = Group::first(); i < n_rows; i += Group::step()) {
-    const T t = temperature[i];
-    const auto part = read_once<S, TermsOf<S>, Threads>(x.row(i) + begin, n_here, vectors, group, t);
-    const RowTotal<T> whole{Shift<T>(part.largest, t), ExpTotal<T>{part.count, part.rest}.lowered()};
-    write_part<op, S, Threads>(x.row(i) + begin, out.row(i) + begin, n_here, vectors, t, whole);
+    InRegisters<S, Threads, kSlicePer> in_registers(x.row(i) + begin, n_here, vectors);
+    const auto again = [&] { return InMemory<S, Threads>{x.row(i) + begin, n_here}; };
+    compute_row<op, S>(
+        in_registers, again, n, group, [&] { return ByTemperature(temperature[i]); },
+        [&](const auto& row, const auto& value) { row.map(out.row(i) + begin, vectors, value); });
   }
   Group::leave();
 }
@@ -92,8 +91,8 @@ __global__ void __launch_bounds__(OfPiece::kBlockThreads, 1)
   const Index n = x.n_rows * pieces.n_pieces;
   for (Index j = OfPiece::first(); j < n; j += OfPiece::step()) {
     const Index i = j / pieces.n_pieces, begin = j % pieces.n_pieces * pieces.size, rest = x.n - begin;
-    const auto part = read_once<S, TermsOf<S>, OfPiece>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors, group,
-                                                        temperature[i]);
+    const auto part =
+        read_once<S, TermsOf<S>>(x.row(i) + begin, rest < pieces.size ? rest : pieces.size, vectors, group, temperature[i]);
     if (OfPiece::rank() == 0) parts[j] = part;
   }
 }
@@ -156,11 +155,11 @@ void by_pieces(const Dense<const S>& x, EachRow<Compute<S>> temperature, const D
 // True where a cluster did it.
 template <Op op, class S>
 bool by_cluster(const Dense<const S>& x, EachRow<Compute<S>> temperature, const Dense<S>& out, const Exec& exec) {
-  using Row = InRegisters<S, Block<kSliceThreads>, kAtOnce>;
-  constexpr Index kMultiple = 16, kMostBlocks = 16;
-  if (x.n > kMostBlocks * kHeldRow) return false;
+  using Row = InRegisters<S, Block<kSliceThreads>, kSlicePer>;
+  constexpr Index kMultiple = 16, kSlice = kSliceThreads * kSlicePer;
+  if (x.n > kMostSlices * kSlice) return false;
   int n_blocks = 2;
-  while (n_blocks * kHeldRow < x.n) n_blocks *= 2;
+  while (n_blocks * kSlice < x.n) n_blocks *= 2;
   const Index slice = ((x.n + n_blocks - 1) / n_blocks + kMultiple - 1) / kMultiple * kMultiple;
   const Work work{x.n_rows, 1, kSliceThreads, 0, n_blocks};
   constexpr auto kernel = &softmax_cluster_kernel<op, S>;

@@ -37,11 +37,10 @@ struct LogSoftmax {
 // put(row, value) writes value(x) for each x of the row; for kLogSumExp, value() is one number. The row is in registers, and
 // again() gives the same one in memory, for rows that Terms do not suit: threads that stay together take both ways if one row
 // does.
-template <Op op, class S, class Row, class Again, class Group, class Temperature, class Put>
-__device__ void compute_row(Row& row, const Again& again, Index n, const Group& group, const Temperature& temperature,
-                            const Put& put) {
+template <Op op, class S, class Row, class Again, class Group, class By, class Put>
+__device__ void compute_row(Row& row, const Again& again, Index n, const Group& group, const By& by_temperature, const Put& put) {
   using T = Compute<S>;
-  const ByTemperature<T> by(temperature());
+  const ByTemperature<T> by = by_temperature();
   const T largest = largest_of<T>(row, group);
   const bool suits = TermsOf<S>::suits(largest, by);
   const TermsOf<S> terms(largest, by);
@@ -60,7 +59,7 @@ __device__ void compute_row(Row& row, const Again& again, Index n, const Group& 
   }
   if (!group.any_row(!suits)) return;
   const auto in_memory = again();
-  const Shift<T> shift(largest_of<T>(in_memory, group), temperature());  // found again, not kept in a register
+  const Shift<T> shift(largest_of<T>(in_memory, group), by_temperature().given);  // found again, not kept in registers
   if constexpr (op == Op::kSoftmax) {
     const Inverse<T> share(exp_sum(in_memory, shift, group));
     if (!suits) put(in_memory, Softmax<T>{shift, share});

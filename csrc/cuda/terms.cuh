@@ -9,10 +9,10 @@ namespace {
 // x / temperature, correctly rounded, where a temperature is of ordinary size: by Markstein's theorem, for the inverse is.
 template <class T>
 struct ByTemperature {
-  T temperature, inverse;
+  T given, temperature, inverse;
   bool ordinary;
 
-  __device__ explicit ByTemperature(T given) {
+  __device__ explicit ByTemperature(T any) : given(any) {
     constexpr T kMost = T(0x1p60);
     ordinary = given >= T(1) / kMost && given <= kMost;
     temperature = ordinary ? given : T(1);
@@ -128,19 +128,27 @@ using TermsOf = std::conditional_t<sizeof(S) == 2, HalfTerms, Terms<Compute<S>>>
 
 // A sum of terms of 16-bit numbers needs no care, that of others some (Sum).
 struct PlainSum {
-  float fresh, m, low;
+  float m;
   __device__ void operator+=(float value) { m += value; }
   __device__ void fold() {}
 };
 template <class S>
 using SumOf = std::conditional_t<sizeof(S) == 2, PlainSum, Sum<Compute<S>>>;
+template <class T, class Group>
+__device__ Total<T> total_over(const Group& group, const Sum<T>& sum) {
+  return group.reduce(Total<T>{sum.m, sum.low}, Add());
+}
+template <class Group>
+__device__ Total<float> total_over(const Group& group, PlainSum sum) {
+  return {group.reduce(sum.m, Add()), 0.f};
+}
 
 // The sum of the terms of a row, which become its elements.
 template <class S, class Row, class Group, class T = Compute<S>>
 __device__ Total<T> term_sum(Row& row, const TermsOf<S>& terms, const Group& group) {
   SumOf<S> sum{};
   row.each([&](T& x, Index) { sum += x = terms(x); }, [&] { sum.fold(); });
-  return group.reduce(Total<T>{sum.m, sum.low}, Add());
+  return total_over(group, sum);
 }
 
 // The sum of exp(z - largest z): of the largest elements, which are counted, and of the rest.
@@ -155,7 +163,7 @@ __device__ ExpTotal<T> term_total(Row& row, const TermsOf<S>& terms, const Group
         rest += x == largest ? T(0) : p;
       },
       [&] { rest.fold(); });
-  const auto all = group.reduce(Total<T>{rest.m, rest.low}, Add());
+  const auto all = total_over(group, rest);
   return ExpTotal<T>{group.reduce(count, Add()), terms.of_largest(all)}.lowered();
 }
 

@@ -147,6 +147,25 @@ def _of_torch(dtype: Any) -> np.dtype[Any]:
     return BFLOAT16 if name == "bfloat16" else np.dtype(name)
 
 
+class _Stream:
+    """A stream by its handle, as the CUDA stream protocol wants it."""
+
+    def __init__(self, handle: int):
+        self.handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+
+def as_cupy_stream(cupy: Any, handle: int, device: int) -> contextlib.AbstractContextManager[Any]:
+    """CuPy's stream of that handle: by the protocol from CuPy 14.1 on, which warns of the other."""
+    by_protocol = getattr(cupy.cuda.Stream, "from_external", None)
+    stream: contextlib.AbstractContextManager[Any] = (
+        by_protocol(_Stream(handle)) if by_protocol else cupy.cuda.ExternalStream(handle, device)
+    )
+    return stream
+
+
 @functools.cache
 def _to_torch(dtype: np.dtype[Any]) -> Any:
     return getattr(sys.modules["torch"], "bfloat16" if dtype == BFLOAT16 else dtype.name)
@@ -169,10 +188,7 @@ class Torch(Adapter):
         return int(self.xp.cuda.current_stream(self.where).cuda_stream)
 
     def as_stream_of(self, cupy: Any) -> contextlib.AbstractContextManager[Any]:
-        stream: contextlib.AbstractContextManager[Any] = cupy.cuda.ExternalStream(
-            self.stream(), self.device
-        )
-        return stream
+        return as_cupy_stream(cupy, self.stream(), self.device)
 
     def empty(self, shape: Shape, dtype: np.dtype[Any]) -> Any:
         return self.xp.empty(shape, dtype=_to_torch(dtype), device=self.where)
