@@ -80,13 +80,14 @@ def test_threads(measure, case, n_threads):
     measure(f"{case}, threads", f"{n_threads} threads", call, bytes=2 * x.nbytes)
 
 
-@pytest.mark.parametrize("n_rows", [1, 16, 64, 1024, 4096, 16384])
+@pytest.mark.parametrize("width", [2, 5, 20, 1024])
+@pytest.mark.parametrize("elements", [1 << 14, 1 << 16, 1 << 17, 1 << 18, 1 << 20])
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_serial_threshold(measure, n_rows, n_threads):
+def test_serial_threshold(measure, elements, width, n_threads):
     """Where a second thread begins to pay: kSerialElements in csrc/cpu/parallel.h."""
-    x = np.random.default_rng(0).normal(0, 3, (n_rows, 20)).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 3, (elements // width, width)).astype(np.float32)
     call = calls_of(softmap.softmax, x, -1, n_threads)["softmap out="]
-    measure(f"serial threshold, {n_rows} rows of 20", f"{n_threads} threads", call)
+    measure(f"serial threshold, {len(x)} rows of {width}", f"{n_threads} threads", call)
 
 
 def touch(x, tokens):

@@ -12,7 +12,7 @@ namespace softmap::cpu {
 
 const Runtime& runtime();  // bindings/module.cpp, filled from the capsule of _runtime
 
-// Below this many elements (some 50 us of work) a call stays on its own thread.
+// Below this many elements (10 to 50 us of work) a call stays on its own thread.
 inline constexpr Index kSerialElements = 1 << 16;
 
 // Threads that parallel_for uses at most.
