@@ -190,7 +190,7 @@ SOFTMAP_HD LogBoth<V> log_ndtr_both(V z) {
 //   r(z)  = phi(z) r(-z) / (r(-z) - phi(z))    as 1 - Phi(z) = phi(z) / r(-z)
 template <class V>
 struct NormalSlopes {
-  V left, left_curve, right, right_curve;
+  V left, left_curve, right, right_curve, excess;  // excess: D(z)
 };
 template <class V>
 SOFTMAP_HD NormalSlopes<V> normal_slopes(V z) {
@@ -208,7 +208,7 @@ SOFTMAP_HD NormalSlopes<V> normal_slopes(V z) {
   const V ratio = above.high * inverse;
   const V rest = fmadd(-ratio, below_low, fmadd(-ratio, below, above.high) + above.low);
   const V right = fmadd(rest, inverse, ratio);
-  return {z + d, (z_mills + d) * d, scale2(right, b.e), scale2(right * (z_tail + scale2(right, b.e)), b.e)};
+  return {z + d, (z_mills + d) * d, scale2(right, b.e), scale2(right * (z_tail + scale2(right, b.e)), b.e), d};
 }
 
 // The same without the terms that decide the last bits, for 0 <= z <= 2^20.
@@ -219,7 +219,7 @@ SOFTMAP_HD NormalSlopes<V> quick_normal_slopes(V z) {
   const V d = w * polynomial_by_halves<kMillsExcess<T>>(t), left = z + d;
   const V phi = exp(V(T(-0.5)) * z * z) * V(kInvSqrt2Pi<T>);
   const V right = phi * left * reciprocal(left - phi);
-  return {left, left * d, right, right * (z + right)};
+  return {left, left * d, right, right * (z + right), d};
 }
 
 template <class V>

@@ -6,7 +6,9 @@
 //   probabilities(d, t)      of win, loss and tie; they add up to 1
 //   log_probabilities(d, t)  exact in the far tails
 //   slopes(d, t)             derivatives of the three logarithms, which Newton's method needs
-// The three logarithms are concave in (d, t) together. kPositive says that t must be at least 0.
+//   parts(d, t, w, l, tied)  those of w log win + l log loss + tied log tie, taken apart
+// The three logarithms are concave in (d, t) together. kPositive says that t must be at least 0, kShare how much of d a margin
+// of Parts has.
 #include "core/link.h"
 
 namespace softmap::core {
@@ -21,6 +23,26 @@ template <class V>
 struct Slopes {
   V d, t, dd, dt, tt;
 };
+
+// What a log-likelihood changes with: d, t, and the margins below = kShare d - t of a win and above = kShare d + t of a loss.
+template <class V>
+struct Along {
+  V d, t, below, above;
+};
+// Its slope along each, what that may be wrong by in units of 2^-49, and the curvature: minus the second derivative is the
+// sum of the squares of the four changes, each times a number >= 0. So nothing is lost where margins hardly change although d and
+// t do: in the sums by d and by t, slopes and curvatures of very unequal size would cancel.
+template <class V>
+struct Parts {
+  Along<V> slope, size, curve;
+};
+// By how much of the curvature rounded arguments, off by 2^-52 of |d| + |t|, shift a slope, in units of 2^-49. An infinite t has
+// no part in anything.
+template <class V>
+SOFTMAP_HD V rounding_reach(V d, V t) {
+  using T = typename lane<V>::Scalar;
+  return V(T(0.125)) * min(abs(d) + abs(t), V(T(1024)));
+}
 
 template <class V>
 SOFTMAP_HD Outcomes<V> mirrored_where(typename lane<V>::Mask negative, Outcomes<V> o) {
@@ -40,6 +62,7 @@ SOFTMAP_HD V expm1(V x) {
 //   win : loss : tie = exp(d/2) : exp(-d/2) : nu
 struct Davidson {
   static constexpr bool kPositive = false;
+  static constexpr double kShare = 0.5;
 
   // The three for |d|, divided by the largest: of 1 + rest, the largest is 1.
   template <class V>
@@ -87,16 +110,48 @@ struct Davidson {
     return {
         {p.loss + half_tie, -p.tie, dd, dt, tt}, {-(p.win + half_tie), -p.tie, dd, dt, tt}, {-half * lead, decided, dd, dt, tt}};
   }
+  // Between each two outcomes flows the difference of what one gains and the other loses.
+  template <class V>
+  SOFTMAP_HD static Parts<V> parts(V d, V t, V win, V loss, V tied) {
+    const V zero = V(typename lane<V>::Scalar(0)), total = win + loss + tied, reach = rounding_reach(d, t);
+    const auto p = probabilities(d, t);
+    const V up = win * p.loss, down = loss * p.win, win_to_tie = win * p.tie, tie_to_win = tied * p.win,
+            tie_to_loss = tied * p.loss, loss_to_tie = loss * p.tie;
+    const V dd = total * p.win * p.loss, below = total * p.win * p.tie, above = total * p.loss * p.tie;
+    return {{up - down, zero, win_to_tie - tie_to_win, tie_to_loss - loss_to_tie},
+            {fmadd(reach, dd, up + down), zero, fmadd(reach, below, win_to_tie + tie_to_win),
+             fmadd(reach, above, tie_to_loss + loss_to_tie)},
+            {dd, zero, below, above}};
+  }
 };
 
-// What the threshold models share: with F the link, win = F(d - t), loss = F(-d - t).
+// What the threshold models share: with F the link, win = F(d - t), loss = F(-d - t). Of a win by its margin and of a loss by
+// minus its own: slope and curvature. Of a tie: slopes and curvatures.
 template <class V>
-SOFTMAP_HD Slopes<V> threshold_win(V slope, V curve) {
-  return {slope, -slope, curve, -curve, curve};
+struct ThresholdEdges {
+  V win, win_curve, loss, loss_curve;
+  Along<V> tie, tie_curve;
+};
+template <class V>
+SOFTMAP_HD Outcomes<Slopes<V>> threshold_slopes(const ThresholdEdges<V>& e) {
+  const V dd = e.tie_curve.below + e.tie_curve.above, dt = e.tie_curve.above - e.tie_curve.below;
+  return {{e.win, -e.win, e.win_curve, -e.win_curve, e.win_curve},
+          {-e.loss, -e.loss, e.loss_curve, e.loss_curve, e.loss_curve},
+          {e.tie.d + (e.tie.below + e.tie.above), e.tie.t + (e.tie.above - e.tie.below), dd, dt, e.tie_curve.t + dd}};
 }
 template <class V>
-SOFTMAP_HD Slopes<V> threshold_loss(V slope, V curve) {
-  return {-slope, -slope, curve, curve, curve};
+SOFTMAP_HD Parts<V> threshold_parts(const ThresholdEdges<V>& e, V reach, V win, V loss, V tied) {
+  const V zero = V(typename lane<V>::Scalar(0));
+  const auto no_tie = tied == zero;  // its derivatives may then be infinite
+  const auto of_tie = [&](V x) { return select(no_tie, zero, tied * x); };
+  const auto size = [&](V slope, V tie, V curve) { return fmadd(reach, curve, slope + abs(tie)); };
+  const V won = win * e.win, lost = loss * e.loss, tie_d = of_tie(e.tie.d), tie_t = of_tie(e.tie.t),
+          tie_below = of_tie(e.tie.below), tie_above = of_tie(e.tie.above);
+  const V tt = of_tie(e.tie_curve.t), below = fmadd(win, e.win_curve, of_tie(e.tie_curve.below)),
+          above = fmadd(loss, e.loss_curve, of_tie(e.tie_curve.above));
+  return {{tie_d, tie_t, won + tie_below, tie_above - lost},
+          {size(zero, tie_d, zero), size(zero, tie_t, tt), size(won, tie_below, below), size(lost, tie_above, above)},
+          {zero, tt, below, above}};
 }
 
 // Rao & Kupper 1967, equation 2.3, with theta = exp(t): a tie where a logistic difference is below t in size.
@@ -104,6 +159,7 @@ SOFTMAP_HD Slopes<V> threshold_loss(V slope, V curve) {
 //   win = F(d - t),  loss = F(-d - t),  tie = (1 - exp(-2t)) F(t + d) F(t - d)
 struct RaoKupper {
   static constexpr bool kPositive = true;
+  static constexpr double kShare = 1;
 
   template <class V>
   SOFTMAP_HD static Outcomes<V> probabilities(V d, V t) {
@@ -118,14 +174,24 @@ struct RaoKupper {
     return {below.win, above.loss, unequal + (above.win + below.loss)};
   }
   template <class V>
-  SOFTMAP_HD static Outcomes<Slopes<V>> slopes(V d, V t) {
+  SOFTMAP_HD static ThresholdEdges<V> edges(V d, V t) {
     using T = typename lane<V>::Scalar;
     const auto below = Logit::slopes(d - t), above = Logit::slopes(d + t);
-    const V h = V(T(2)) / expm1(V(T(2)) * t), dd = below.win_curve + above.win_curve;
-    return {
-        threshold_win(below.win, below.win_curve),
-        threshold_loss(above.loss, above.loss_curve),
-        {above.win - below.loss, h + (above.win + below.loss), dd, above.win_curve - below.win_curve, fmadd(h, h + V(T(2)), dd)}};
+    const V zero = V(T(0)), h = V(T(2)) / expm1(V(T(2)) * t);
+    return {below.win,
+            below.win_curve,
+            above.loss,
+            above.loss_curve,
+            {zero, h, -below.loss, above.win},
+            {zero, h * (h + V(T(2))), below.win_curve, above.win_curve}};
+  }
+  template <class V>
+  SOFTMAP_HD static Outcomes<Slopes<V>> slopes(V d, V t) {
+    return threshold_slopes(edges(d, t));
+  }
+  template <class V>
+  SOFTMAP_HD static Parts<V> parts(V d, V t, V win, V loss, V tied) {
+    return threshold_parts(edges(d, t), rounding_reach(d, t), win, loss, tied);
   }
 };
 
@@ -137,8 +203,14 @@ struct RaoKupper {
 //
 //   t and u t below 1/4   2 t phi(u) G,   G = sum over k of t^2k He_2k(u) / (2k + 1)!      (Taylor's series of Phi about u)
 //   else                  Q(a) (1 - q),   q = Q(b) / Q(a), which is then below 0.7
+//
+// With m the mean of a normal number between a and b, and r_a, r_b = phi(a) / tie, phi(b) / tie: the slopes of log tie by a and b
+// are -r_a and r_b, hence m = r_a - r_b, and minus its second derivative is
+//
+//   r_a (m - a) a'^2 + r_b (b - m) b'^2 + r_a r_b (b' - a')^2
 struct NormalThreshold {
   static constexpr bool kPositive = true;
+  static constexpr double kShare = 1;
 
   template <class V>
   struct Tie {
@@ -183,32 +255,41 @@ struct NormalThreshold {
     return {log_ndtr(d - t), log_ndtr(-d - t), select(f.near, near, log_ndtr(-f.a) + log1p(-f.q))};
   }
   template <class V>
-  SOFTMAP_HD static Outcomes<Slopes<V>> slopes(V d, V t) {
+  SOFTMAP_HD static ThresholdEdges<V> edges(V d, V t) {
     using T = typename lane<V>::Scalar;
     const V zero = V(T(0)), one = V(T(1)), half = V(T(0.5)), u = abs(d);
     const auto f = tie(u, t);
     const auto at_a = normal_slopes(abs(f.a)), at_b = normal_slopes(f.b);
     const auto inside = f.a < zero;
     const V beat = select(inside, at_a.left, at_a.right), beat_curve = select(inside, at_a.left_curve, at_a.right_curve);
-    const V r_a = select(inside, at_a.right, at_a.left), c_a = select(inside, at_a.right_curve, at_a.left_curve);
-    const V r_b = at_b.left, c_b = at_b.left_curve;
-    // The tie by u and t. Far: log Q(a) + log(1 - q), from the hazards r = phi / Q and their slopes c = r (r - x).
-    const V inverse = one / (one - f.q), odds = f.q * inverse, apart = r_b - r_a, both = r_a + r_b;
-    const V steep = odds * inverse, more = c_b - c_a;
-    const Slopes<V> far{fmadd(odds, apart, -r_a), fmadd(odds, both, r_a), fmadd(steep * apart, apart, c_a - odds * more),
-                        fmadd(steep * both, apart, -c_a - odds * (c_a + c_b)), fmadd(steep * both, both, c_a - odds * more)};
-    // Near: p = Phi(b) - Phi(a) has p_u / p = -u + G'/G, p_t / p = exp(-t^2/2) cosh(u t) / (t G).
-    const V x = u * t, excess = f.by_u / f.value, slope = excess - u;
+    // Far: from the hazards phi / Q at a and b, and what they are above a and b.
+    const V hazard = select(inside, at_a.right, at_a.left), excess_a = select(inside, at_a.right - f.a, at_a.excess);
+    const V inverse = one / (one - f.q), odds = f.q * inverse, apart = fmadd(V(T(2)), t, at_b.excess - excess_a);
+    const V far_a = hazard * inverse, far_b = at_b.left * odds, far_from_a = fmadd(-odds, apart, excess_a);
+    // Near: r_a - r_b = u - G'/G, r_a + r_b = exp(-t^2/2) cosh(u t) / (t G).
+    const V x = u * t, excess = f.by_u / f.value, middle = u - excess;
     const V rise = exp(V(T(-0.5)) * t * t) * (half * (exp(x) + exp(-x))) / (t * f.value);
-    const Slopes<V> near{slope, rise, fmadd(slope, excess, t * rise), fmadd(rise, excess, t * slope),
-                         fmadd(rise, rise, fmadd(u, slope, t * rise))};
+    const auto pick = [&](V near, V far) { return select(f.near, near, far); };
+    const V r_a = pick(half * (rise + middle), far_a), r_b = pick(half * (rise - middle), far_b);
+    const V from_a = pick(t - excess, far_from_a), to_b = pick(t + excess, fmadd(V(T(2)), t, -far_from_a));
+    const V curve_a = r_a * from_a, curve_b = r_b * to_b;
+    const V slope_a = pick(zero, -r_a), slope_b = pick(zero, r_b), slope_d = pick(-middle, zero);
     const auto negative = d < zero;
-    const auto pick = [&](V n, V m) { return select(f.near, n, m); };
-    const V by_d = pick(near.d, far.d), dt = pick(near.dt, far.dt);
-    return {threshold_win(select(negative, r_b, beat), select(negative, c_b, beat_curve)),
-            threshold_loss(select(negative, beat, r_b), select(negative, beat_curve, c_b)),
-            {select(negative, -by_d, by_d), pick(near.t, far.t), pick(near.dd, far.dd), select(negative, -dt, dt),
-             pick(near.tt, far.tt)}};
+    return {select(negative, at_b.left, beat),
+            select(negative, at_b.left_curve, beat_curve),
+            select(negative, beat, at_b.left),
+            select(negative, beat_curve, at_b.left_curve),
+            {select(negative, -slope_d, slope_d), pick(rise, zero), select(negative, -slope_b, slope_a),
+             select(negative, -slope_a, slope_b)},
+            {zero, V(T(4)) * r_a * r_b, select(negative, curve_b, curve_a), select(negative, curve_a, curve_b)}};
+  }
+  template <class V>
+  SOFTMAP_HD static Outcomes<Slopes<V>> slopes(V d, V t) {
+    return threshold_slopes(edges(d, t));
+  }
+  template <class V>
+  SOFTMAP_HD static Parts<V> parts(V d, V t, V win, V loss, V tied) {
+    return threshold_parts(edges(d, t), rounding_reach(d, t), win, loss, tied);
   }
 };
 

@@ -107,8 +107,11 @@ struct Problem {
     st.g = deal.column(n), st.low = deal.column(n), st.lowest = deal.column(n);
     st.right = deal.column(n), st.right_low = deal.column(n);
     const int border = shape.border ? n : 0;
-    st.border.cross[0] = deal.column(border), st.border.cross[1] = deal.column(border);
-    st.border.reply[0] = deal.column(border), st.border.reply[1] = deal.column(border);
+    SOFTMAP_UNROLL(2)
+    for (int k = 0; k < 2; ++k) {
+      st.border.cross[k] = deal.column(border), st.border.reply[k] = deal.column(border);
+      st.border.cross_low[k] = deal.column(border), st.border.cross_lowest[k] = deal.column(border);
+    }
     st.border.base = deal.column(2), st.border.step = deal.column(2), st.border.newton = deal.column(2);
     st.weight = deal.column(n);
     scalars = deal.column(kScalars);

@@ -1,5 +1,7 @@
 #pragma once
 // Newton's method for a tile of small tables of comparisons, with care for weights of any size.
+//
+// budget: over 400 lines, because a border that needs care and the plain way are one method.
 #include "dense/tile.h"
 
 namespace softmap::dense {
@@ -26,7 +28,7 @@ struct Newton {
   };
   SOFTMAP_HD Pair pair(int k, V d) const {
     if constexpr (kBorder) {
-      return pair_and_border(k, d, [](int, const Seen&) {});
+      return pair_and_border(k, d, [](int, const core::Parts<V>&) {});
     } else {
       const auto seen = [&](int set, V x) {
         const V win = P::load(tile.win[set] + k * kStride), loss = P::load(tile.loss[set] + k * kStride);
@@ -40,48 +42,95 @@ struct Newton {
     }
   }
 
-  // One set of comparisons of a pair at the difference x: the sums over its outcomes of the derivatives by x and by the
-  // parameter of the ties, and of their magnitudes.
-  struct Seen {
-    core::Slopes<V> sum;
-    V size, tie_size;
-  };
-  SOFTMAP_HD Seen see(int set, int k, V x) const {
-    const V zero(0.), win = P::load(tile.win[set] + k * kStride), loss = P::load(tile.loss[set] + k * kStride);
-    const V tie = tile.ties ? P::load(tile.tie[set] + k * kStride) : zero;
-    const auto f = Model::slopes(x, st.border.value[1]);
-    const auto no_tie = tie == zero;  // its derivatives may then be infinite
-    const auto sum = [&](V of_win, V of_loss, V of_tie) {
-      return fmadd(win, of_win, loss * of_loss) + select(no_tie, zero, tie * of_tie);
-    };
-    return {{sum(f.win.d, f.loss.d, f.tie.d), sum(f.win.t, f.loss.t, f.tie.t), sum(f.win.dd, f.loss.dd, f.tie.dd),
-             sum(f.win.dt, f.loss.dt, f.tie.dt), sum(f.win.tt, f.loss.tt, f.tie.tt)},
-            sum(f.win.d, abs(f.loss.d), V(1.) + abs(x)),
-            sum(abs(f.win.t), abs(f.loss.t), abs(f.tie.t))};
+  // One set of comparisons of a pair at the difference x.
+  SOFTMAP_HD core::Parts<V> see(int set, int k, V x) const {
+    const V win = P::load(tile.win[set] + k * kStride), loss = P::load(tile.loss[set] + k * kStride);
+    const V tie = tile.ties ? P::load(tile.tie[set] + k * kStride) : V(0.);
+    return Model::parts(x, st.border.value[1], win, loss, tie);
   }
-  // body(side, seen) for each set; side is the sign of the advantage.
+  // body(side, parts) for each set of a pair at the difference d; side is the sign of the advantage.
+  template <class Body>
+  SOFTMAP_HD void for_each_set(int k, V d, Body&& body) const {
+    const V a = st.border.value[0];
+    body(1, see(0, k, d + a));
+    if (tile.ordered) body(-1, see(1, k, d - a));
+  }
+  // From the margins to d, and to t.
+  SOFTMAP_HD static V by_d(const core::Along<V>& x) { return fmadd(V(Model::kShare), x.below + x.above, x.d); }
+  SOFTMAP_HD static V by_t(const core::Along<V>& x) { return x.t + (x.above - x.below); }
   template <class Body>
   SOFTMAP_HD Pair pair_and_border(int k, V d, Body&& body) const {
-    const V a = st.border.value[0];
-    const Seen first = see(0, k, d + a);
-    body(1, first);
-    if (!tile.ordered) return {first.sum.d, first.size, first.sum.dd};
-    const Seen second = see(1, k, d - a);
-    body(-1, second);
-    return {first.sum.d + second.sum.d, first.size + second.size, first.sum.dd + second.sum.dd};
-  }
-  SOFTMAP_HD Pair pair_into_border(int k, int i, int j, V d) {
-    auto& b = st.border;
-    return pair_and_border(k, d, [&](int sign, const Seen& seen) {
-      const V side{double(sign)};
-      b.add_slope(0, side * seen.sum.d, seen.size);
-      b.add_slope(1, seen.sum.t, seen.tie_size);
-      b.add_cross(0, i, j, side * seen.sum.dd);
-      b.add_cross(1, i, j, seen.sum.dt);
-      b.aa = b.aa + seen.sum.dd;
-      b.at = fmadd(side, seen.sum.dt, b.at);
-      b.tt = b.tt + seen.sum.tt;
+    constexpr double kSquare = Model::kShare * Model::kShare;
+    Pair sum{V(0.), V(0.), V(0.)};
+    for_each_set(k, d, [&](int side, const core::Parts<V>& of) {
+      body(side, of);
+      sum.flow = sum.flow + by_d(of.slope);
+      sum.size = sum.size + by_d(of.size);
+      sum.curve = sum.curve + fmadd(V(kSquare), of.curve.below + of.curve.above, of.curve.d);
     });
+    return sum;
+  }
+  SOFTMAP_HD Pair pair_into_border(int k, int i, int j, V d, V grid) {
+    auto& b = st.border;
+    V by_a(0.), mixed(0.);
+    const Pair sum = pair_and_border(k, d, [&](int sign, const core::Parts<V>& of) {
+      const V side{double(sign)}, dt = V(Model::kShare) * (of.curve.above - of.curve.below);
+      const V dd = fmadd(V(Model::kShare * Model::kShare), of.curve.below + of.curve.above, of.curve.d);
+      b.add_slope(0, side * by_d(of.slope));
+      b.add_slope(1, by_t(of.slope));
+      by_a = fmadd(side, dd, by_a);
+      mixed = mixed + dt;
+      b.aa = b.aa + dd;
+      b.at = fmadd(side, dt, b.at);
+      b.tt = b.tt + (of.curve.t + (of.curve.below + of.curve.above));
+    });
+    b.add_cross(0, i, j, cut(by_a, grid));
+    b.add_cross(1, i, j, cut(mixed, grid));
+    return sum;
+  }
+
+  // The border's Rest, added up pair by pair: what the margins of a pair do not change with is then not lost among what they do.
+  // Also the slope along the last step.
+  using Rest = typename Border<P, State<P>::kColumn>::Rest;
+  SOFTMAP_HD Rest careful_rest(V& last_slope) {
+    const auto& b = st.border;
+    const auto held_a = b.estimated[0] == V(0.), held_t = b.estimated[1] == V(0.);
+    const V zero(0.), one(1.);
+    Rest rest{{one, one}, {zero, zero}, {zero, zero}, zero};
+    const auto take = [&](int k, M held, const Passage<V>& sums) {
+      rest.square[k] = select(held, one, sums.square);
+      rest.slope[k] = select(held, zero, sums.slope + sums.low);
+      rest.error[k] = select(held, zero, sums.error);
+    };
+    // The directions: a parameter by 1 and the scores by -reply; of the second its share of the first is taken away.
+    for (int i = 0; i < n(); ++i) {
+      st.right[i] = -b.reply[0][i];
+      st.right_low[i] = -b.reply[1][i];
+    }
+    if (!all(held_a)) {
+      const auto sums = measure({st.right, one, zero}, {st.right_low, zero, one});
+      take(0, held_a, sums);
+      rest.ratio = select(held_a | held_t, zero, sums.product / rest.square[0]);
+    }
+    for (int i = 0; i < n(); ++i) st.right[i] = fmadd(-rest.ratio, st.right[i], st.right_low[i]);
+    const auto sums = measure({st.right, -rest.ratio, one}, {st.step, b.step[0], b.step[1]});
+    take(1, held_t, sums);
+    last_slope = sums.other_slope + sums.other_low;
+    return rest;
+  }
+  using Direction = dense::Direction<typename State<P>::Column, V>;
+  SOFTMAP_HD Passage<V> measure(const Direction& first, const Direction& second) const {
+    Passage<V> sums;
+    for (int i = 0, k = 0; i < n(); ++i) {
+      sums.add_prior(st.precision[i], st.precision[i] * (st.mean[i] - st.s[i]), first.x[i], second.x[i]);
+      for (int j = i + 1; j < n(); ++j, ++k) {
+        for_each_set(k, st.s[i] - st.s[j], [&](int sign, const core::Parts<V>& of) {
+          const V side{double(sign)}, share(Model::kShare);
+          sums.add(of, first.change(i, j, side, share), second.change(i, j, side, share));
+        });
+      }
+    }
+    return sums;
   }
 
   // A number on whose grid the sum of the flows at an item has less than 53 bits. No link is steeper than 1 + |d|.
@@ -115,7 +164,7 @@ struct Newton {
       for (int j = i + 1; j < n; ++j) {
         Pair p;
         if constexpr (kBorder) {
-          p = pair_into_border(row + j, i, j, st.s[i] - st.s[j]);
+          p = pair_into_border(row + j, i, j, st.s[i] - st.s[j], grid);
         } else {
           p = pair(row + j, st.s[i] - st.s[j]);
         }
@@ -143,8 +192,11 @@ struct Newton {
     if constexpr (kBorder) st.border.hold(n);
   }
 
-  // Newton's step, its largest entry, and the slope along the last step.
-  SOFTMAP_HD void solve_step(V& newton_size, V& slope) {
+  // Of Newton's step: its largest entry and the slope along it; and the slope along the last step.
+  struct Found {
+    V size, slope, last_slope;
+  };
+  SOFTMAP_HD Found solve_step() {
     const int n = this->n();
     factor<N>(st.hessian, n, st.grounded);
     for (int i = 0; i < n; ++i) {
@@ -152,24 +204,40 @@ struct Newton {
       st.right_low[i] = st.low[i];
     }
     solve_right<N>(st, n, st.newton);
-    slope = dot(st.g, st.step, n);
-    if constexpr (kBorder) {
+    V last_slope = dot(st.g, st.step, n), slope = dot(st.g, st.newton, n);
+    if constexpr (!kBorder) {
+      return {largest_of(st.newton, n), slope, last_slope};
+    } else {
       auto& b = st.border;
       SOFTMAP_UNROLL(2)
       for (int k = 0; k < 2; ++k) {
         for (int i = 0; i < n; ++i) {
           st.right[i] = b.cross[k][i];
-          st.right_low[i] = V(0.);
+          st.right_low[i] = b.cross_low[k][i];
         }
         solve_right<N>(st, n, b.reply[k]);
       }
-      b.factor(n);
-      b.solve(n, st.newton);
-      slope = slope + fmadd(b.slope[0], b.step[0], b.slope[1] * b.step[1]);
+      last_slope = last_slope + fmadd(b.slope[0], b.step[0], b.slope[1] * b.step[1]);
+      auto rest = b.rest(n, st.newton);
+      const M plain = min(rest.square[0] / b.aa, rest.square[1] / b.tt) >= V(kPlainShare);
+      if (!all(plain)) {
+        V careful_slope;
+        const auto careful = careful_rest(careful_slope);
+        SOFTMAP_UNROLL(2)
+        for (int k = 0; k < 2; ++k) {
+          rest.square[k] = select(plain, rest.square[k], careful.square[k]);
+          rest.slope[k] = select(plain, rest.slope[k], careful.slope[k]);
+        }
+        rest.ratio = select(plain, rest.ratio, careful.ratio);
+        last_slope = select(plain, last_slope, careful_slope);
+      }
+      b.solve(rest, n, st.newton);
+      SOFTMAP_UNROLL(2)
+      for (int k = 0; k < 2; ++k) slope = slope + rest.slope[k] * rest.slope[k] / rest.square[k];
+      return {max(largest_of(st.newton, n), border_size()), slope, last_slope};
     }
-    newton_size = largest_of(st.newton, n);
-    if constexpr (kBorder) newton_size = max(newton_size, border_size());
   }
+  static constexpr double kPlainShare = 0x1p-10;  // of D in S, below which rounding counts
   // Of the border's part of Newton's step. A parameter that must stay positive counts in proportion to itself.
   SOFTMAP_HD V border_size() const {
     const auto& b = st.border;
@@ -187,6 +255,8 @@ struct Newton {
   };
   static constexpr double kTailSlope = 0.3;
 
+  SOFTMAP_HD V along_last(const typename State<P>::Column& step) const { return dot(step, st.step, n()); }
+
   // Returns the lanes that converged; s is then where gradient and Hessian were evaluated and newton the last step.
   SOFTMAP_HD M run(const FitOptions& options) {
     M done = V(1.) < V(0.), converged = done;
@@ -197,18 +267,19 @@ struct Newton {
     for (int iteration = 0; iteration < options.max_iter && !all(done); ++iteration) {
       st.n_iter = st.n_iter + select(done, V(0.), V(1.));
       evaluate();
-      V newton_size, slope;
-      solve_step(newton_size, slope);
+      const Found found = solve_step();
       st.size = max(V(1.), largest_of(st.s, n()));
-      const M small = newton_size <= V(options.tol) * st.size;
+      const M small = found.size <= V(options.tol) * st.size;
       // Below 1/16 a step of Newton's method cannot overshoot, but rounding could make it look so.
       const M far = line.length * line.size > V(0.0625);
-      const M kept = (slope >= V(-0.5) * line.slope) & (newton_size <= V(16.) * line.size);
-      const M over = far & !small & !kept;
-      const M lost = !((newton_size == newton_size) | over);
+      // The next step may take the last one back, beyond a kink, although the slope is small beside that at the base.
+      const M back = (found.last_slope < V(0.)) & (along_last(st.newton) < V(-0.75) * line.length * along_last(st.step));
+      const M kept = (found.last_slope >= V(-0.5) * line.slope) & (found.size <= V(16.) * line.size);
+      const M over = far & !small & (back | !kept);
+      const M lost = !((found.size == found.size) | over);
       converged = converged | (small & !done);
       done = done | small | lost;
-      advance(done, over, far, slope, newton_size, line);
+      advance(done, over, far, found, line);
     }
     return converged;
   }
@@ -220,17 +291,15 @@ struct Newton {
   //   still in a tail where flows fall like exp(-d), Newton's steps are about 1 long and reduce the slope to 1 / e each:
   //                   double the length as long as the slope falls no faster than that
   //   else            Newton's step
-  SOFTMAP_HD void advance(M done, M over, M far, V slope, V newton_size, Search& line) {
+  SOFTMAP_HD void advance(M done, M over, M far, const Found& found, Search& line) {
     const V range = V(2.) * line.size, safe = core::log1p(range) / range, one(1.);
     const V shorter = select(line.length > one, one, sqrt(line.length * min(safe, V(0.25) * line.length)));
-    const M tail = far & (line.length >= one) & (slope > line.tail_slope * line.slope);
-    const V first = select(line.length < one, min(one, V(16.) * line.length * line.size / newton_size), one);
+    const M tail = far & (line.length >= one) & (found.last_slope > line.tail_slope * line.slope);
+    const V first = select(line.length < one, min(one, V(16.) * line.length * line.size / found.size), one);
     line.length = select(over, shorter, select(tail, line.length + line.length, first));
     line.tail_slope = select(tail & !over, line.tail_slope * line.tail_slope, V(kTailSlope));
-    V new_slope = dot(st.g, st.newton, n());
     if constexpr (kBorder) {
       auto& b = st.border;
-      new_slope = new_slope + fmadd(b.slope[0], b.newton[0], b.slope[1] * b.newton[1]);
       SOFTMAP_UNROLL(2)
       for (int k = 0; k < 2; ++k) {
         b.base[k] = select(over, b.base[k], b.value[k]);
@@ -251,8 +320,8 @@ struct Newton {
       st.step[i] = select(over, st.step[i], st.newton[i]);
       st.s[i] = select(done, st.s[i], fmadd(line.length, st.step[i], st.base[i]));
     }
-    line.slope = select(over, line.slope, new_slope);
-    line.size = select(over, line.size, newton_size);
+    line.slope = select(over, line.slope, found.slope);
+    line.size = select(over, line.size, found.size);
   }
 
   // Lanes whose solution rounding cannot have moved by more than kTrusted.
@@ -280,13 +349,17 @@ struct Newton {
     if (!all(simple)) balanced = select(simple, V(0.), flow_error());
     bound = bound + balanced;
     if constexpr (kBorder) {
-      for (int i = 0; i < n(); ++i) st.step[i] = fmadd(V(2.), st.step[i], balanced);
-      bound = bound + st.border.error(n(), st.step);
-      return (bound <= V(kTrusted) * st.size) & (st.border.share >= V(0x1p-30));
+      V slope;
+      const auto rest = careful_rest(slope);
+      bound = bound + st.border.error(rest, n());
+      return (bound <= V(kTrusted) * st.size) & (st.border.share >= V(kLeastShare));
     } else {
       return bound <= V(kTrusted) * st.size;
     }
   }
+
+  // Of D in S: below, the rounding of reply, squared, could have made it up.
+  static constexpr double kLeastShare = 0x1p-84;
 
   // body(number, i, j, pair, error of its flow) for every pair.
   template <class Body>

@@ -67,7 +67,7 @@ struct OrdinaryNewton {
   }
 
   // kGroup pairs at a time; the last group repeats the last pair.
-  [[gnu::flatten]] SOFTMAP_HD void evaluate_pairs(const V* mark) {
+  [[gnu::flatten]] SOFTMAP_HD void evaluate_pairs(V* mark) {
     const int n = this->n(), n_pairs = n * (n - 1) / 2;
     SOFTMAP_UNROLL(N)
     for (int k = 0, i = 0, j = 1; k < n_pairs; k += kGroup) {

@@ -55,11 +55,12 @@ struct State {
 template <class Link>
 struct NoTies {
   static constexpr bool kPositive = false;
+  static constexpr double kShare = 1;
   template <class V>
-  SOFTMAP_HD static core::Outcomes<core::Slopes<V>> slopes(V d, V) {
+  SOFTMAP_HD static core::Parts<V> parts(V d, V, V win, V loss, V) {
     const auto f = Link::slopes(d);
-    const V zero(0.);
-    return {{f.win, zero, f.win_curve, zero, zero}, {-f.loss, zero, f.loss_curve, zero, zero}, {zero, zero, zero, zero, zero}};
+    const V zero(0.), up = win * f.win, down = loss * f.loss, curve = fmadd(win, f.win_curve, loss * f.loss_curve);
+    return {{up - down, zero, zero, zero}, {up + down, zero, zero, zero}, {curve, zero, zero, zero}};
   }
 };
 

@@ -160,7 +160,10 @@ def strength_slope(ties: str, t: Any) -> Any:
 
 def strength_and_error(ties: str, xp: Any, t: Any, error: Any) -> tuple[Any, Any]:
     """Return both of the strength, from arrays of the library xp with those of t."""
-    return (t, error) if ties == "threshold" else (xp.exp(t), error * xp.exp(t))
+    if ties == "threshold":
+        return t, error
+    with np.errstate(over="ignore"):  # the last t of a fit that did not converge may be large
+        return xp.exp(t), error * xp.exp(t)
 
 
 def check_ties(function: str, ties: object, link: str, allowed: tuple[str, ...]) -> str:

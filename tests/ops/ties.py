@@ -90,7 +90,7 @@ def newton_step(tables, scores, advantage, t, *, model, sd, estimated):
     n = len(scores)
     size = n + 2
     gradient, hessian = [mp.mpf(0)] * size, mp.zeros(size)
-    s = [mp.mpf(float(x)) for x in scores]
+    s = [mp.mpf(x) for x in scores]
     for i in range(n):
         for j in range(n):
             if i == j:
@@ -146,6 +146,32 @@ def distance(tables, fit, *, model, sd, advantage=None, strength=None):
             tables, fit.scores, mp.mpf(float(a)), t, model=model, sd=sd, estimated=estimated
         )
         return float(max(abs(x) for x in step)) / max(1.0, np.abs(fit.scores).max())
+
+
+def optimum(tables, start, *, model, sd, estimated, digits=130):
+    """Return the maximum as scores, advantage and parameter, by Newton's method in mpmath.
+
+    start is near it; `digits` covers twice the decades over which the weights spread.
+    """
+    with mp.workdps(digits):
+        *s, a, t = (mp.mpf(x) for x in start)
+        for _ in range(12):
+            step, _, _ = newton_step(tables, s, a, t, model=model, sd=sd, estimated=estimated)
+            s = [x + y for x, y in zip(s, step[:-2], strict=True)]
+            a, t = a + step[-2], t + step[-1]
+            if max(abs(x) for x in step) < 1e-9:  # the next one is about its square
+                return np.array([float(x) for x in (*s, a, t)])
+    raise ArithmeticError("the reference did not converge")
+
+
+def graded_tables(count, n, seed=0, ordered=False, decades=12):
+    """Return wins, losses or None, ties: weights log-uniform over +-`decades`."""
+    rng = np.random.default_rng(seed)
+    won, lost, tied = 10.0 ** rng.uniform(-decades, decades, (3, count, n, n))
+    if ordered:
+        return won, lost, tied
+    upper = np.triu(tied, 1)
+    return won, None, upper + np.swapaxes(upper, 1, 2)
 
 
 def random_tables(count, n, seed=0, ordered=False, tie_rate=0.3, games=8, zeros=0.0):
