@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import softmap
 from softmap._sparse import System
 from softmap.comparisons import Comparisons
 from softmap.demo import BASEBALL, baseball
@@ -754,11 +755,11 @@ def test_data_errors():
         message = f"fit: first_advantage = {advantage!r}, {cure}"
         with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
             fit(unordered, first_advantage=advantage)
-    message = (
-        "fit: comparisons is a list, it must be Comparisons (make one with Comparisons.from_pairs)"
-    )
-    with pytest.raises(TypeError, match="^" + re.escape(message) + "$"):
-        fit([("a", "b")])
+    cure = "it must be Comparisons (make one with Comparisons.from_pairs)"
+    for function in (fit, softmap.fit_groups, softmap.diagnose, softmap.intransitivity):
+        message = f"{function.__name__}: comparisons is a list, {cure}"
+        with pytest.raises(TypeError, match="^" + re.escape(message) + "$"):
+            function([("a", "b")])
     many = Comparisons.from_pairs([0], [1], items=MAX_ITEMS + 1)
     message = "fit: comparisons has 1000001 items, it must be at most 1000000"
     with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):

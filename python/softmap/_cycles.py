@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from softmap._check import check_choice
 from softmap._columns import Floats, Ints
 from softmap._newton import make_problem, newton
-from softmap.comparisons import Comparisons, sums
+from softmap.comparisons import Comparisons, check_comparisons, sums
 from softmap.diagnostics import Finding
 from softmap.result import expected_shares
 
@@ -137,6 +137,7 @@ def intransitivity(
     >>> found.significant, round(found.expected, 1)
     (True, 0.2)
     """
+    check_comparisons("intransitivity", comparisons)
     check_choice("intransitivity", "link", link, ("logit", "probit"))
     rng = np.random.default_rng(rng)
     cells = _cells_of(comparisons)

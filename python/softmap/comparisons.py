@@ -636,3 +636,10 @@ def _counts_of(items: tuple[Hashable, ...], cells: Sequence[Ints]) -> Comparison
 def sums(index: Ints, amounts: NDArray[Any], n: int) -> Floats:
     """Return (n,): the sum of the amounts that have each index."""
     return np.bincount(index, weights=amounts, minlength=n).astype(np.float64, copy=False)
+
+
+def check_comparisons(function: str, value: object) -> None:
+    """Raise unless it is Comparisons."""
+    if not isinstance(value, Comparisons):
+        kind, cure = type(value).__name__, "make one with Comparisons.from_pairs"
+        raise TypeError(f"{function}: comparisons is a {kind}, it must be Comparisons ({cure})")

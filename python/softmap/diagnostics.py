@@ -12,7 +12,7 @@ from softmap import _backend
 from softmap._check import check_choice
 from softmap._columns import Floats, Ints
 from softmap._survey import Survey, survey
-from softmap.comparisons import Comparisons
+from softmap.comparisons import Comparisons, check_comparisons
 from softmap.outcomes import TIES
 
 _STRUCTURAL = (
@@ -118,6 +118,7 @@ def diagnose(comparisons: Comparisons, *, ties: str = "half") -> Diagnostics:
     >>> found.undefeated, found.winless
     (('a',), ('b',))
     """
+    check_comparisons("diagnose", comparisons)
     check_choice("diagnose", "ties", ties, TIES)
     return described(comparisons, survey(comparisons, ties))
 

@@ -18,7 +18,7 @@ from softmap._findings import findings_of, not_converged, rough_errors
 from softmap._newton import Problem, make_problem, newton
 from softmap._sparse import ranks_apart
 from softmap._survey import Survey, survey
-from softmap.comparisons import Comparisons
+from softmap.comparisons import Comparisons, check_comparisons
 from softmap.diagnostics import Diagnostics, listed, with_findings
 from softmap.errors import DataWarning
 from softmap.outcomes import (
@@ -307,10 +307,7 @@ def _report(diagnostics: Diagnostics, on_trouble: str) -> None:
 
 def _check_comparisons(comparisons: Comparisons, first_advantage: Any, ties: str) -> float | None:
     """Return the fixed value of the advantage, None where it is estimated."""
-    if not isinstance(comparisons, Comparisons):
-        kind = type(comparisons).__name__
-        cure = "make one with Comparisons.from_pairs"
-        raise TypeError(f"fit: comparisons is a {kind}, it must be Comparisons ({cure})")
+    check_comparisons("fit", comparisons)
     if (n := len(comparisons.items)) > MAX_ITEMS:
         raise ValueError(f"fit: comparisons has {n} items, it must be at most {MAX_ITEMS}")
     if not comparisons.n_comparisons > 0:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from softmap import _runtime
-from softmap.comparisons import Comparisons
+from softmap.comparisons import Comparisons, check_comparisons
 from softmap.diagnostics import listed
 from softmap.errors import DataWarning
 from softmap.fit import fit
@@ -95,6 +95,7 @@ def fit_groups(
     >>> found.failed["y"].partition(": ")[2]
     'prior_sd = inf, no unique maximum exists: b never lost; a never won (give a finite prior_sd)'
     """
+    check_comparisons("fit_groups", comparisons)
     if not comparisons.groups:
         cure = "use Comparisons.from_pairs with groups="
         raise ValueError(f"fit_groups: these comparisons have no groups ({cure})")
