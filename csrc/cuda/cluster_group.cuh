@@ -20,17 +20,25 @@ class Cluster {
   __device__ static bool any_row(bool is) { return is; }
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
+    return over_blocks(of_blocks(OneBlock().reduce(value, combine)), combine);
+  }
+  // What one block of the cluster has: lane k gets what the block k does, and so on over and over.
+  template <class V>
+  __device__ V of_blocks(V value) const {
     static_assert(sizeof(V) <= sizeof(Place));
-    value = OneBlock().reduce(value, combine);
     Place place{}, *const mine = places() + turn_;
     memcpy(&place, &value, sizeof value);
     if (OneBlock::rank() == 0) *mine = place;
     cluster_sync();
-    const int n = static_cast<int>(cluster_size());
-    place = *map_shared(mine, static_cast<unsigned>(OneBlock::rank() % n));
+    place = *map_shared(mine, static_cast<unsigned>(OneBlock::rank()) % cluster_size());
     memcpy(&value, &place, sizeof value);
-    for (int mask = n / 2; mask > 0; mask /= 2) value = combine(value, exchange(value, mask));
     turn_ ^= 1;
+    return value;
+  }
+  // What combine makes of it.
+  template <class V, class Combine>
+  __device__ V over_blocks(V value, const Combine& combine) const {
+    for (int mask = static_cast<int>(cluster_size()) / 2; mask > 0; mask /= 2) value = combine(value, exchange(value, mask));
     return value;
   }
   // No block ends while others may read its memory.
@@ -38,7 +46,7 @@ class Cluster {
 
  private:
   struct alignas(16) Place {
-    unsigned long long word[2];
+    unsigned long long word[4];
   };
   __device__ static Place* places() {
     SOFTMAP_SHARED(Place, of_block, 2);

@@ -59,10 +59,7 @@ class OneRead {
   __device__ T largest() const { return largest_; }
   // The same as seen from the largest x of a group, at which the terms are; the sum as a multiple of them.
   __device__ ExpTotal<T> seen_from(const Terms& terms, T largest) const {
-    const T factor = terms.factor_from(terms_);
-    const Total<T> rest{rest_.m * factor, rest_.low * factor};
-    if (largest_ == largest) return {count_, rest};
-    return {0, Add()(rest, Total<T>{count_ > 0 ? static_cast<T>(count_) * terms(largest_) : T(0), T(0)})};
+    return cuda::seen_from(terms, largest, terms_, largest_, ExpTotal<T>{count_, {rest_.m, rest_.low}});
   }
 
  private:

@@ -52,20 +52,51 @@ __device__ void write_part(const S* x, S* out, Index n, bool vectors, T temperat
 
 inline constexpr int kSliceThreads = 512, kSlicePer = 16, kMostSlices = 16;
 
+// What a block makes of its slice.
+template <class T>
+struct Slice {
+  T largest;
+  int count;
+  Total<T> rest;
+};
+
+// Each block computes by terms of its own, so that the blocks wait for each other once.
 template <Op op, class S>
 __global__ void __launch_bounds__(kSliceThreads, sizeof(Compute<S>) == 4 ? 2 : 1)
     softmax_cluster_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, Index slice, bool vectors) {
+  using T = Compute<S>;
   using Group = Cluster<kSliceThreads>;
   using Threads = Block<kSliceThreads>;
   const Group group;
-  const Index n_rows = x.n_rows, n = x.n, begin = static_cast<int>(cluster_rank()) * slice, rest = n - begin;
-  const int n_here = static_cast<int>(rest < 0 ? 0 : rest < slice ? rest : slice);
+  const Index n_rows = x.n_rows, n = x.n, begin = static_cast<int>(cluster_rank()) * slice, left = n - begin;
+  const int n_here = static_cast<int>(left < 0 ? 0 : left < slice ? left : slice);
   for (Index i = Group::first(); i < n_rows; i += Group::step()) {
-    InRegisters<S, Threads, kSlicePer> in_registers(x.row(i) + begin, n_here, vectors);
-    const auto again = [&] { return InMemory<S, Threads>{x.row(i) + begin, n_here}; };
-    compute_row<op, S>(
-        in_registers, again, n, group, [&] { return ByTemperature(temperature[i]); },
-        [&](const auto& row, const auto& value) { row.map(out.row(i) + begin, vectors, value); });
+    InRegisters<S, Threads, kSlicePer> row(x.row(i) + begin, n_here, vectors);
+    const auto put = [&](const auto& from, const auto& value) { from.map(out.row(i) + begin, vectors, value); };
+    const ByTemperature<T> by(temperature[i]);
+    const T own_largest = largest_of<T>(row, Threads());
+    const TermsOf<S> own(own_largest, by);
+    ExpTotal<T> total{0, {T(0), T(0)}};
+    if constexpr (op == Op::kSoftmax) {
+      total.rest = term_sum<S>(row, own, Threads());
+    } else {
+      total = term_total<S>(row, own, Threads(), own_largest);
+    }
+    const auto of_one = group.of_blocks(Slice<T>{own_largest, static_cast<int>(total.count), total.rest});
+    const T largest = group.over_blocks(of_one.largest, Largest());
+    const TermsOf<S> terms(largest, by);
+    total = seen_from(terms, largest, TermsOf<S>(of_one.largest, by), of_one.largest, ExpTotal<T>{of_one.count, of_one.rest});
+    total = {group.over_blocks(total.count, Add()), group.over_blocks(total.rest, Add())};
+    if (!TermsOf<S>::suits(largest, by)) {
+      compute_with_care<op>(InMemory<S, Threads>{x.row(i) + begin, n_here}, true, n, group, by.given, put);
+    } else if constexpr (op == Op::kSoftmax) {
+      const Inverse<T> share(total.rest);
+      const T factor = terms.factor_from(own);
+      put(row, [&](T p) { return share(p * factor); });
+    } else {
+      const T excess = of_largest(terms, total).excess(), maximum = by(largest);
+      put(row, [&](T v) { return (by(v) - maximum) - excess; });
+    }
   }
   Group::leave();
 }
@@ -157,7 +188,7 @@ template <Op op, class S>
 bool by_cluster(const Dense<const S>& x, EachRow<Compute<S>> temperature, const Dense<S>& out, const Exec& exec) {
   using Row = InRegisters<S, Block<kSliceThreads>, kSlicePer>;
   constexpr Index kMultiple = 16, kSlice = kSliceThreads * kSlicePer;
-  if (x.n > kMostSlices * kSlice) return false;
+  if (x.n > kMostSlices * kSlice || std::getenv("SOFTMAP_NO_CLUSTER")) return false;
   int n_blocks = 2;
   while (n_blocks * kSlice < x.n) n_blocks *= 2;
   const Index slice = ((x.n + n_blocks - 1) / n_blocks + kMultiple - 1) / kMultiple * kMultiple;

@@ -34,9 +34,27 @@ struct LogSoftmax {
   }
 };
 
-// put(row, value) writes value(x) for each x of the row; for kLogSumExp, value() is one number. The row is in registers, and
-// again() gives the same one in memory, for rows that Terms do not suit: threads that stay together take both ways if one row
-// does.
+// put(row, value) writes value(x) for each x of the row; for kLogSumExp, value() is one number.
+
+// A row that Terms do not suit. Threads that stay together come here if one of their rows does not; `wanted` says if this one.
+template <Op op, class Row, class Group, class Put, class T>
+__device__ void compute_with_care(const Row& row, bool wanted, Index n, const Group& group, T temperature, const Put& put) {
+  const Shift<T> shift(largest_of<T>(row, group), temperature);
+  if constexpr (op == Op::kSoftmax) {
+    const Inverse<T> share(exp_sum(row, shift, group));
+    if (wanted) put(row, Softmax<T>{shift, share});
+  } else {
+    const auto total = exp_total(row, shift, group);
+    if (!wanted) return;
+    if constexpr (op == Op::kLogSoftmax) {
+      put(row, LogSoftmax<T>(shift, total));
+    } else {
+      put(row, [&](T) { return n == 0 ? -kInf<T> : log_sum(shift.maximum, total); });
+    }
+  }
+}
+
+// The row is in registers, and again() gives the same one in memory.
 template <Op op, class S, class Row, class Again, class Group, class By, class Put>
 __device__ void compute_row(Row& row, const Again& again, Index n, const Group& group, const By& by_temperature, const Put& put) {
   using T = Compute<S>;
@@ -48,7 +66,7 @@ __device__ void compute_row(Row& row, const Again& again, Index n, const Group& 
     const Inverse<T> share(term_sum<S>(row, terms, group));
     if (suits) put(row, share);
   } else {
-    const auto total = term_total<S>(row, terms, group, largest);
+    const auto total = of_largest(terms, term_total<S>(row, terms, group, largest));
     if (!suits) {
     } else if constexpr (op == Op::kLogSoftmax) {
       const T excess = total.excess(), maximum = by(largest);
@@ -57,21 +75,7 @@ __device__ void compute_row(Row& row, const Again& again, Index n, const Group& 
       put(row, [&](T) { return log_sum(by(largest), total); });
     }
   }
-  if (!group.any_row(!suits)) return;
-  const auto in_memory = again();
-  const Shift<T> shift(largest_of<T>(in_memory, group), by_temperature().given);  // found again, not kept in registers
-  if constexpr (op == Op::kSoftmax) {
-    const Inverse<T> share(exp_sum(in_memory, shift, group));
-    if (!suits) put(in_memory, Softmax<T>{shift, share});
-  } else {
-    const auto total = exp_total(in_memory, shift, group);
-    if (suits) {
-    } else if constexpr (op == Op::kLogSoftmax) {
-      put(in_memory, LogSoftmax<T>(shift, total));
-    } else {
-      put(in_memory, [&](T) { return n == 0 ? -kInf<T> : log_sum(shift.maximum, total); });
-    }
-  }
+  if (group.any_row(!suits)) compute_with_care<op>(again(), !suits, n, group, by_temperature().given, put);
 }
 
 // Calls run(x, out) with dense rows, and puts the results where they belong. Of numbers a row, out has them as its data.

@@ -126,6 +126,15 @@ class HalfTerms {
 template <class S>
 using TermsOf = std::conditional_t<sizeof(S) == 2, HalfTerms, Terms<Compute<S>>>;
 
+// A total of part of a row as multiples of its own terms, as seen from the largest x of the row, which `terms` begin with.
+template <class T, class Terms>
+__device__ ExpTotal<T> seen_from(const Terms& terms, T largest, const Terms& own, T own_largest, const ExpTotal<T>& total) {
+  const T factor = terms.factor_from(own);
+  const Total<T> rest{total.rest.m * factor, total.rest.low * factor};
+  if (own_largest == largest) return {total.count, rest};
+  return {0, Add()(rest, Total<T>{total.count > 0 ? static_cast<T>(total.count) * terms(own_largest) : T(0), T(0)})};
+}
+
 // A sum of terms of 16-bit numbers needs no care, that of others some (Sum).
 struct PlainSum {
   float m;
@@ -151,7 +160,7 @@ __device__ Total<T> term_sum(Row& row, const TermsOf<S>& terms, const Group& gro
   return total_over(group, sum);
 }
 
-// The sum of exp(z - largest z): of the largest elements, which are counted, and of the rest.
+// The largest elements counted, and the sum of the terms of the rest.
 template <class S, class Row, class Group, class T = Compute<S>>
 __device__ ExpTotal<T> term_total(Row& row, const TermsOf<S>& terms, const Group& group, T largest) {
   int count = 0;
@@ -164,7 +173,12 @@ __device__ ExpTotal<T> term_total(Row& row, const TermsOf<S>& terms, const Group
       },
       [&] { rest.fold(); });
   const auto all = total_over(group, rest);
-  return ExpTotal<T>{group.reduce(count, Add()), terms.of_largest(all)}.lowered();
+  return {group.reduce(count, Add()), all};
+}
+// The same as multiples of exp(largest z).
+template <class T, class Terms>
+__device__ ExpTotal<T> of_largest(const Terms& terms, const ExpTotal<T>& total) {
+  return ExpTotal<T>{total.count, terms.of_largest(total.rest)}.lowered();
 }
 
 }  // namespace
