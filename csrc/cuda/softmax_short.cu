@@ -33,8 +33,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   const Group group;
   const Index n_rows = x.n_rows;
   const int n = static_cast<int>(x.n);
-  const ByTemperature common(temperature.number);
-  const bool per_row = temperature.per_row;
   const bool by_tile = way == Way::kTile || way == Way::kTileByVectors, vectors = way == Way::kVectors;
   for (Index first = Index(blockIdx.x) * kRows; first < n_rows; first += Index(gridDim.x) * kRows) {
     const int n_here = n_rows - first < kRows ? static_cast<int>(n_rows - first) : kRows;
@@ -51,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       InRegisters<S, Group, per> in_registers(from, n_columns, vectors);
       const auto again = [&] { return InMemory<S, Group>{from, n_columns}; };
       compute_row<op, S>(
-          in_registers, again, n, group, [&] { return per_row ? ByTemperature(temperature[i]) : common; },
+          in_registers, again, n, group, [&] { return ByTemperature(temperature[i]); },
           [&](const auto& row, const auto& value) {
             if constexpr (op != Op::kLogSumExp) {
               row.map(by_tile ? tile + r * n : out.row(i), vectors, value);
