@@ -107,12 +107,12 @@ struct Problem {
     st.g = deal.column(n), st.low = deal.column(n), st.lowest = deal.column(n);
     st.right = deal.column(n), st.right_low = deal.column(n);
     const int border = shape.border ? n : 0;
-    SOFTMAP_UNROLL(2)
-    for (int k = 0; k < 2; ++k) {
-      st.border.cross[k] = deal.column(border), st.border.reply[k] = deal.column(border);
-      st.border.cross_low[k] = deal.column(border), st.border.cross_lowest[k] = deal.column(border);
-    }
-    st.border.base = deal.column(2), st.border.step = deal.column(2), st.border.newton = deal.column(2);
+    auto& b = st.border;
+    b.cross[0] = deal.column(border), b.reply[0] = deal.column(border);
+    b.cross_low[0] = deal.column(border), b.cross_lowest[0] = deal.column(border);
+    b.cross[1] = deal.column(border), b.reply[1] = deal.column(border);
+    b.cross_low[1] = deal.column(border), b.cross_lowest[1] = deal.column(border);
+    b.base = deal.column(2), b.step = deal.column(2), b.newton = deal.column(2);
     st.weight = deal.column(n);
     scalars = deal.column(kScalars);
   }

@@ -106,14 +106,14 @@ SOFTMAP_HD void write_border(const State<P>& st, const Lot<P>& lot, const FitOut
     store_valid(st, x, worst, lanes);
     for (int l = 0; l < lot.count; ++l) to[lot.problem[l]] = lanes[l];
   };
-  const auto write_parameter = [&](int k, V variance, double* value, double* error) {
+  const auto write_parameter = [&](V x, V estimated, V variance, double* value, double* error) {
     if (!value) return;
     const V none(core::kNaN<double>);
-    write(b.value[k], FitStatus::not_converged, value);
-    write(select(b.estimated[k] == V(0.), none, sqrt(variance * st.scale)), FitStatus::ok, error);
+    write(x, FitStatus::not_converged, value);
+    write(select(estimated == V(0.), none, sqrt(variance * st.scale)), FitStatus::ok, error);
   };
-  write_parameter(0, b.i_aa, out.advantage, out.advantage_error);
-  write_parameter(1, b.i_tt, out.tie, out.tie_error);
+  write_parameter(b.value[0], b.estimated[0], b.i_aa, out.advantage, out.advantage_error);
+  write_parameter(b.value[1], b.estimated[1], b.i_tt, out.tie, out.tie_error);
 }
 
 template <class P, class T>
