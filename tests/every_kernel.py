@@ -43,7 +43,7 @@ def softmax_family():
     for dtype in DTYPES:
         for n in (20, 40, 17_000):
             yield softmap.softmax(rows(n, 2, dtype), 0)  # packed, and unpacked
-        x = rows(1, (1 << 18) + 1, dtype)  # beyond a cluster
+        x = rows(1, (1 << 18) + 1, dtype)  # in pieces, without vectors
         yield softmap.softmax(x, -1)
         yield softmap.log_softmax(x, -1)
         x = rows(40, 5, dtype)

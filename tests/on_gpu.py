@@ -113,7 +113,9 @@ class Call:
             *given, n_threads = arguments
             self.module.check_threads(self.operation, n_threads)
         for a in given:
-            if isinstance(a, np.ndarray) and (a.dtype.kind not in "biufV" or not a.dtype.isnative):
+            if isinstance(a, np.ndarray) and not (
+                a.dtype.kind in "biufV" and a.dtype.isnative and a.dtype.itemsize <= 8
+            ):
                 return NotImplemented
         run = (self.adapter.device, self.adapter.stream(), self.allocate)
         kernel = getattr(self.module, self.operation)

@@ -381,7 +381,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
   const int n = static_cast<int>(in.pairs.n), i = Group::rank();
   const Group group;
   for (Index problem = Group::first(); Group::first_of_warp(problem) < in.pairs.n_problems; problem += Group::step()) {
-    const bool there = problem < in.pairs.n_problems && i < n;
+    const bool present = problem < in.pairs.n_problems, there = present && i < n;
     const auto tables = tables_of<Terms>(in, there ? problem : 0);
     const double mine = there ? static_cast<double>(in.pairs.scores[problem * n + i]) : 0.;
     Sums sum{mine == mine ? 0. : mine, 0};
@@ -396,7 +396,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
       sum.slope += games.slope - Group::from(games.slope, before);
     }
     const double total = group.reduce(sum.value, [](double a, double b) { return a + b; });
-    if (there && i == 0) value[problem] = static_cast<T>(total);
+    if (present && i == 0) value[problem] = static_cast<T>(total);  // also of no items
     if (there && gradient) gradient[problem * n + i] = static_cast<T>(total == total ? sum.slope : total);
   }
 }
