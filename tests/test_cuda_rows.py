@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not CUDA, reason="the CUDA kernels are not built
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
-# A cluster of 2 or pieces, and pieces; the last one also without vectors, as it is no multiple of 4.
+# A cluster of 2 or pieces, and pieces; the last one without vectors, as it is no multiple of 4.
 LONG = (16_385, 150_000, 262_145)
 
 
