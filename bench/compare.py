@@ -29,11 +29,13 @@ def rows(groups):
     for group, times in groups.items():
         ours = {who: t for who, (t, _) in times.items() if who.startswith("softmap")}
         if not ours:
-            yield group, ", ".join(f"{w} {show_time(t)}" for w, (t, _) in times.items()), "", "", ""
+            listed = ", ".join(f"{w} {show_time(t)}" for w, (t, _) in times.items())
+            yield group, listed, "", "", "", ""
             continue
         best = min(ours.values())
         copy = f"{best / times['copy'][0]:.2f}" if "copy" in times else ""
         others = {w: t for w, (t, _) in times.items() if w not in ours and w != "copy"}
+        shares = [(e, e["share_of_link"]) for _, e in times.values() if "share_of_link" in e]
         fits = next((e["fits"] for _, e in times.values() if "fits" in e), None)
         yield (
             group,
@@ -43,11 +45,19 @@ def rows(groups):
                 f"{who} {t / best:.3g}x" for who, t in sorted(others.items(), key=lambda i: i[1])
             ),
             f"{fits / best:.3g}" if fits else "",
+            ", ".join(f"{e['who']} {share:.2f}" for e, share in shares),
         )
 
 
 def main():
-    head = ("case", "softmap", "time / copy", "rivals, times softmap's best", "fits / s")
+    head = (
+        "case",
+        "softmap",
+        "time / copy",
+        "rivals, times softmap's best",
+        "fits / s",
+        "of it the link",
+    )
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
     for row in rows(read(*sys.argv[1:])):

@@ -1,12 +1,36 @@
 """Fits against NumPy, the loop of Compare2Score, choix and evalica."""
 
+import timeit
+
 import numpy as np
 import pytest
 
 import rivals
 import softmap
 from ops.fit import ANCHORS, LINKS, MIN_MAX_SCORE, PREFERENCES, random_tables
+from softmap import _backend
 from softmap.systems import compare2score
+
+
+def best_time(call, repeats=5):
+    return min(timeit.repeat(call, number=1, repeat=repeats))
+
+
+def share_of_link(wins, link):
+    """The share of a fit's time in which the link's slopes of all pairs and steps are computed.
+
+    Logistic fits take fewer exponentials, one an item: of these it is an upper bound.
+    """
+
+    def fit():
+        return softmap.fit_many(wins, prior_sd=1.0, link=link)
+
+    count, n = wins.shape[:2]
+    x = np.random.default_rng(1).normal(0, 1, min(1 << 20, count * n * (n - 1) // 2))
+    special = _backend.cpu().special
+    per_number = best_time(lambda: special(f"{link}_slope", x, np.empty_like(x))) / x.size
+    numbers = count * n * (n - 1) // 2 * fit().n_iter.mean()
+    return per_number * numbers / best_time(fit)
 
 
 @pytest.mark.parametrize("who", ["softmap logit", "softmap probit", "numpy Newton", "scipy"])
@@ -22,13 +46,15 @@ def test_fit_many(measure, count, n, who):
         f"softmap {k}": lambda k=k: softmap.fit_many(wins, prior_sd=1.0, link=k).scores
         for k in LINKS
     }
+    softmap_calls = list(calls)
     calls["numpy Newton"] = rivals.newton_numpy(wins, 1.0)
     calls["scipy"] = rivals.newton_scipy(wins[:few], 1.0)
     expected = None if who == "softmap probit" else exact()
     fits = few if who == "scipy" else count
     expected = expected[:few] if who == "scipy" else expected
     atol = 1e-6 if who == "scipy" else 1e-9
-    measure(f"fit_many, tables of {n}", who, calls[who], expected, atol=atol, fits=fits)
+    more = {"share_of_link": share_of_link(wins, who.split()[1])} if who in softmap_calls else {}
+    measure(f"fit_many, tables of {n}", who, calls[who], expected, atol=atol, fits=fits, **more)
 
 
 @pytest.mark.parametrize("who", ["softmap", "torch Adam loop, 100 steps"])
