@@ -171,7 +171,8 @@ def test_labels_add_words():
 def test_unknown_outcome_is_an_error(word):
     message = (
         f"= {word!r}, known are left, right, tie, model_a, model_b, tie (bothbad), both_bad, bool, "
-        f"1, 0.5 and 0 (say what another word means with labels={{{word!r}: 1}}, 1 = left won)"
+        f"1, 0.5 and 0 (say what another word means with labels={{{word!r}: 1}}, 1 = left won; "
+        "for names of winners pass winner == left)"
     )
     with raises(ValueError, f"Comparisons.from_pairs: outcome[1] {message}"):
         Comparisons.from_pairs(["a", "a"], ["b", "c"], ["left", word])

@@ -12,6 +12,7 @@ from softmap.comparisons import Comparisons
 from softmap.io import read_comparisons
 
 WORD = "say what another word means with labels"
+NAMES = "for names of winners pass winner == left"
 KNOWN = "known are left, right, tie, model_a, model_b, tie (bothbad), both_bad, bool, 1, 0.5 and 0"
 CURE = "(mend it, or leave such rows out with on_bad_row='skip')"
 
@@ -96,8 +97,8 @@ BAD_ROWS = {
     "a,b,left,-1": "weight = '-1', it must be a number from 0 to 1e15",
     "a,b,left,nan": "weight = 'nan', it must be a number from 0 to 1e15",
     "a,b,left,": "weight = '', it must be a number from 0 to 1e15",
-    "a,b,A,1": f"outcome = 'A', {KNOWN}; {WORD}={{'A': 1}}, 1 = left won",
-    "a,b,,1": f"outcome = '', {KNOWN}; {WORD}={{'': 1}}, 1 = left won",
+    "a,b,A,1": f"outcome = 'A', {KNOWN}; {WORD}={{'A': 1}}, 1 = left won; {NAMES}",
+    "a,b,,1": f"outcome = '', {KNOWN}; {WORD}={{'': 1}}, 1 = left won; {NAMES}",
     'a,b,"left"x,1': "',' expected after '\"'",
 }
 

@@ -8,6 +8,8 @@ import importlib.resources
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -136,3 +138,13 @@ def test_examples_of_all_modules_run():
             attempted[module.name] = result.attempted
     assert attempted["softmap.softmax"] >= 8
     assert sum(attempted.values()) >= 2 * len(FUNCTIONS)
+
+
+def test_recipes_are_found_without_an_import_of_each():
+    code = (
+        "import softmap; print(softmap.systems.qbench.__name__, 'qbench' in dir(softmap.systems))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["softmap.systems.qbench", "True"]
+    with pytest.raises(AttributeError, match=r"'softmap\.systems' has no attribute 'qbend'"):
+        _ = softmap.systems.qbend

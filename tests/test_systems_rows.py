@@ -146,6 +146,24 @@ def test_z_loss_without_a_scale_is_nan():
         z_loss.loss([1.0, 2.0], [0, 1])
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.1, 100.1])
+def test_z_loss_of_equal_outputs_is_nan(value):
+    """Whose mean is rounded."""
+    for n in (3, 7, 10, 1000):
+        for dtype in ("f4", "f8"):
+            row = np.full((2, n), value, dtype)
+            assert np.isnan(z_loss.loss(row, 0)).all()
+            assert np.isnan(z_loss.loss(row[0], 0))
+
+
+def test_acceptance_of_logits_is_nan():
+    """Negative numbers are no probabilities."""
+    r = specdec.acceptance([[0.5, 0.5], [2.0, -1.0]], [[0.25, 0.75], [0.5, 0.5]])
+    np.testing.assert_allclose(r.rate, [0.75, np.nan])
+    np.testing.assert_allclose(r.probability, [[1, 2 / 3], [1, np.nan]])
+    assert np.isnan(specdec.acceptance([0.5, 0.5], [1.5, -0.5]).rate)
+
+
 @pytest.mark.parametrize(("gamma", "temperature"), [(1.5, 1), (1.0, 4)])
 def test_nkd(backend, gamma, temperature):
     student, teacher = ROWS, ROWS[[1, 0, 1]]

@@ -99,6 +99,7 @@ struct Problem {
     tile.loss = deal.sets(pairs, shape.ordered);
     tile.tie = deal.sets(shape.ties ? pairs : 0, shape.ordered);
     auto& st = state;
+    st.grounded = false;
     for_each_scalar(st, [](double& x) { x = 0; });  // what is saved has to be set
     st.hessian = {deal.column(pairs), deal.column(n), deal.column(n)};
     st.path = deal.column(pairs);

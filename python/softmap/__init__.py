@@ -82,7 +82,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> object:
+    if name == "systems":  # recipes, which most do not need
+        from importlib import import_module
+
+        return import_module("softmap.systems")
     if name == "__version__":  # reading the metadata takes longer than all other imports
         from softmap._version import __version__
 

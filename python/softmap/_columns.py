@@ -250,11 +250,16 @@ def read_outcomes(where: str, outcome: Any, labels: Mapping[Any, Any] | None, ro
     return np.broadcast_to(value.astype(np.float64), (rows,))
 
 
-def _unknown_outcome(where: str, place: str, word: Any) -> ValueError:
-    return ValueError(
-        f"{where}: {place} = {word!r}, {KNOWN_OUTCOMES} "
-        f"(say what another word means with labels={{{word!r}: 1}}, 1 = left won)"
+def cure_of_outcome(word: Any) -> str:
+    """What to do about an outcome that is not known; it may be the name of the winner."""
+    return (
+        f"say what another word means with labels={{{word!r}: 1}}, 1 = left won; "
+        "for names of winners pass winner == left"
     )
+
+
+def _unknown_outcome(where: str, place: str, word: Any) -> ValueError:
+    return ValueError(f"{where}: {place} = {word!r}, {KNOWN_OUTCOMES} ({cure_of_outcome(word)})")
 
 
 def read_weights(where: str, weights: Any, rows: int) -> Floats:

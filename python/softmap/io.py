@@ -16,6 +16,7 @@ import numpy as np
 
 from softmap._columns import (
     KNOWN_OUTCOMES,
+    cure_of_outcome,
     outcome_key,
     outcome_table,
     read_codes,
@@ -422,8 +423,7 @@ def _shares(
     if value is None:
         value = table.get(_number(word))
     if value is None:
-        cure = f"say what another word means with labels={{{word!r}: 1}}, 1 = left won"
-        raise ValueError(f"outcome = {word!r}, {KNOWN_OUTCOMES}; {cure}")
+        raise ValueError(f"outcome = {word!r}, {KNOWN_OUTCOMES}; {cure_of_outcome(word)}")
     return float(value == 1.0), float(value == 0.0), float(value == 0.5)
 
 

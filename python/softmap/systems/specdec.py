@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from softmap.systems._recipe import at, broadcast, float_rows, recipe, row_sum
+from softmap.systems._recipe import at, broadcast, float_rows, in_dtype, recipe, row_sum
 
 __all__ = ["Acceptance", "acceptance", "draft_length"]
 
@@ -85,7 +85,7 @@ def acceptance(target: Any, draft: Any) -> Acceptance:
     -------
     result : Acceptance of (...) places
         A token that cannot be drafted has the probability 1. Where p = q nothing is rejected, and
-        `residual` is p.
+        `residual` is p. A negative number, as logits have, is no probability: it counts as NaN.
 
     Notes
     -----
@@ -103,7 +103,10 @@ def acceptance(target: Any, draft: Any) -> Acceptance:
     >>> result.probability, result.rate, result.residual
     (array([1. , 1. , 0.5]), np.float64(0.75), array([1., 0., 0.]))
     """
-    p, q = broadcast("specdec.acceptance", target=target, draft=draft)
+    p, q = (
+        np.where(x < 0, in_dtype(np.nan, x), x) if (x < 0).any() else x
+        for x in broadcast("specdec.acceptance", target=target, draft=draft)
+    )
     ratio = p / q
     np.minimum(ratio, 1, out=ratio)
     none = q == 0

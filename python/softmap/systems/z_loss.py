@@ -61,8 +61,11 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     column = one_a_row("z_loss.loss", "target", target, outputs, "outputs")
     o, axis = by_columns(outputs)
     n = in_dtype(outputs.shape[-1], outputs)
+    # Taken off, so that equal outputs are exactly 0. A row of none has 0.
+    first = (o[:1] if axis == 0 else o[..., :1]).sum(axis=axis, keepdims=True)
+    o = o - first
     mean = o.sum(axis=axis, keepdims=True) / n
-    centred = o - mean
-    spread = np.sqrt(np.square(centred, out=centred).sum(axis=axis) / n)
-    z = (at(outputs, column) - mean.reshape(spread.shape)) / spread
+    o -= mean
+    spread = np.sqrt(np.square(o, out=o).sum(axis=axis) / n)
+    z = (at(outputs, column) - first.reshape(spread.shape) - mean.reshape(spread.shape)) / spread
     return -preference(a * (z - b), 0.0, log=True) / in_dtype(a, z)
