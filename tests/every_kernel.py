@@ -16,7 +16,7 @@ from softmap import _backend
 from softmap._ordinal import ordinal_cross_entropy, ordinal_probabilities
 
 DTYPES = (np.float32, np.float64, np.float16, np.dtype(ml_dtypes.bfloat16))
-WIDTHS = (3, 20, 130, 700, 3001, 9000, 20_000, 40_001)
+WIDTHS = (2, 4, 5, 7, 10, 16, 29, 50, 100, 200, 400, 900, 1700, 3001, 6000, 12_000, 20_000, 40_001)
 LINKS = ("logit", "probit")
 FILTERS = {"typical": 0.6, "top_p": 0.7, "top_k": 3, "min_p": 0.1, "epsilon": 0.01}
 TIES = {"davidson": 0.5, "rao-kupper": 1.5, "threshold": 0.3}

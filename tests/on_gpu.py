@@ -21,10 +21,7 @@ DRY_RUN = os.environ.get("SOFTMAP_GPU_DRY_RUN") == "1"
 
 # Places of arguments that the bindings read on the host.
 HOST = {"level_scores": (1, 2, 3)}
-WITHOUT_NUMBERS = (
-    *("preference", "preference_matrix", "outcome_matrices", "outcome_likelihood"),
-    "ordinal_cross_entropy",
-)
+WITHOUT_NUMBERS = ("preference", "preference_matrix", "outcome_matrices", "outcome_likelihood")
 WITHOUT_THREADS = ("pair_terms", "outcome_terms")
 
 

@@ -41,3 +41,16 @@ def test_every_table_of_the_headers_has_a_fit():
 def test_table_is_reproduced(name):
     literals = [SCRIPT.literal(c, name) for c in SCRIPT.coefficients(name)]
     assert [float.fromhex(c.rstrip("f")) for c in literals] == HEADERS[name]
+
+
+def test_every_function_of_core_is_compiled_for_a_device():
+    # What is called by another function of core only needs no call of its own.
+    source = (CORE.parents[1] / "tests" / "emulator" / "all_of_core.cu").read_text()
+    text = "".join(header.read_text() for header in CORE.glob("*.h"))
+    names = re.findall(r"SOFTMAP_HD (?:static |constexpr )*[^(;=]*?\b(\w+)\(", text)
+    assert len(set(names)) > 40
+    calls = {name: len(re.findall(rf"\b{name}(?:<[^;()]*?>)?\(", text)) for name in names}
+    left_out = [
+        n for n in set(names) if calls[n] == names.count(n) and not re.search(rf"\b{n}\b", source)
+    ]
+    assert left_out == []

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not CUDA, reason="the CUDA kernels are not built
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
-# A cluster of 2 or pieces, and pieces; the last one without vectors, as it is no multiple of 4.
+# A cluster or pieces, and pieces; the last one without vectors, as it is no multiple of 4.
 LONG = (16_385, 150_000, 262_145)
 
 
@@ -25,7 +25,7 @@ LONG = (16_385, 150_000, 262_145)
 @each_case
 @each_dtype
 def test_long_rows_where_the_reference_moves(backend, case, dtype):
-    """17,001 columns: in float by a cluster of 2, but for logsumexp; in pieces otherwise."""
+    """17,001 columns: in float by a cluster, but for logsumexp; in pieces otherwise."""
     n = 17_001
     for name, row in moving_rows(n, dtype).items():
         values, counts = np.unique(row.astype(dtype), return_counts=True)

@@ -38,3 +38,19 @@ def test_accuracy_of_rows_of_every_regime(backend, case, dtype):
             f"{case.name} of every regime", actual, reference, dtype, case.ulp[dtype],
             floor=case.floor, backend=backend, hint=f"width {n}",
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [2, 40, 1500, 20_000])
+@pytest.mark.parametrize("case", ["log_softmax", "logsumexp", "softmax"])
+def test_quotients_of_half_types_that_overflow(backend, case, n):
+    """As with all other backends: the largest takes all."""
+    x = np.full((2, n), 1.0, get_dtype("bfloat16"))
+    x[0, 0], x[1, :] = 3e38, -3e38
+    x[1, 0] = -1e38
+    got = np.asarray(getattr(softmap, case)(x, -1, temperature=0.01)).astype(float)
+    first = {"log_softmax": 0.0, "softmax": 1.0, "logsumexp": [np.inf, -np.inf]}[case]
+    if case == "logsumexp":
+        np.testing.assert_array_equal(got, first)
+    else:
+        np.testing.assert_array_equal(got[:, 0], first)
+        np.testing.assert_array_equal(got[:, 1:], -np.inf if case == "log_softmax" else 0.0)

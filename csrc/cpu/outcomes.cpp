@@ -133,7 +133,10 @@ void outcome_likelihood(const TieModel& model, const OutcomeLikelihoodIn<T>& in,
   });
   for (Index p = 0; p < in.pairs.n_problems; ++p) {
     double sum = 0;
-    for (Index i = p * n; i < (p + 1) * n; ++i) sum += values[0][i] + 0. * static_cast<double>(in.pairs.scores[i]);
+    for (Index i = p * n; i < (p + 1) * n; ++i) {
+      const auto s = static_cast<double>(in.pairs.scores[i]);
+      sum += values[0][i] + (s == s ? 0. : s);
+    }
     value[p] = static_cast<T>(sum);
     if (!gradient) continue;
     for (Index i = p * n; i < (p + 1) * n; ++i) gradient[i] = static_cast<T>(sum == sum ? slopes[0][i] : sum);

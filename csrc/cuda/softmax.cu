@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group, per>)
     const Index at = there ? i : 0;
     const Index n_here = there ? n : 0;
     InRegisters<S, Group, per> in_registers(x.row(at), static_cast<int>(n_here), vectors);
-    const auto again = [&] { return InMemory<S, Group>{x.row(at), n_here}; };
+    const auto again = [&](bool wanted) { return InMemory<S, Group>{x.row(at), wanted ? n_here : 0}; };
     compute_row<op, S>(
         in_registers, again, n, group, [&] { return ByTemperature(temperature[at]); },
         [&](const auto& row, const auto& value) {

@@ -54,7 +54,8 @@ __device__ void compute_with_care(const Row& row, bool wanted, Index n, const Gr
   }
 }
 
-// The row is in registers, and again() gives the same one in memory.
+// The row is in registers, and again(true) gives the same one in memory, again(false) one of no columns: other threads may have
+// begun to write to a row that is finished.
 template <Op op, class S, class Row, class Again, class Group, class By, class Put>
 __device__ void compute_row(Row& row, const Again& again, Index n, const Group& group, const By& by_temperature, const Put& put) {
   using T = Compute<S>;
@@ -75,7 +76,7 @@ __device__ void compute_row(Row& row, const Again& again, Index n, const Group& 
       put(row, [&](T) { return log_sum(by(largest), total); });
     }
   }
-  if (group.any_row(!suits)) compute_with_care<op>(again(), !suits, n, group, by_temperature().given, put);
+  if (group.any_row(!suits)) compute_with_care<op>(again(!suits), !suits, n, group, by_temperature().given, put);
 }
 
 // Calls run(x, out) with dense rows, and puts the results where they belong. Of numbers a row, out has them as its data.

@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       const S* const from = by_tile ? tile + r * n : x.row(i);
       const int n_columns = there ? n : 0;
       InRegisters<S, Group, per> in_registers(from, n_columns, vectors);
-      const auto again = [&] { return InMemory<S, Group>{from, n_columns}; };
+      const auto again = [&](bool wanted) { return InMemory<S, Group>{from, wanted ? n_columns : 0}; };
       compute_row<op, S>(
           in_registers, again, n, group, [&] { return ByTemperature(temperature[i]); },
           [&](const auto& row, const auto& value) {

@@ -103,7 +103,7 @@ __device__ float exp2_near(float x) {
 class HalfTerms {
  public:
   __device__ static bool suits(float largest, const ByTemperature<float>& by) {
-    return by.ordinary && core::abs(largest) < kInf<float>;
+    return by.ordinary && core::abs(by(largest)) < kInf<float>;
   }
   __device__ HalfTerms(float largest, const ByTemperature<float>& by) : scale_(by.inverse * core::kLog2E<float>) {
     move_to(largest);

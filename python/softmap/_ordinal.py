@@ -35,7 +35,8 @@ def ordinal_cross_entropy(logits: Array, level: Array, weights: Array) -> Any:
     name = "ordinal_cross_entropy"
     library, like = common_library_of_peers(name, logits=logits, level=level)
     z = contiguous(as_float_array(name, "logits", logits))
-    y = placed(contiguous(as_array(name, "level", level), np.int64), z)
+    # Of one row, too, the level is an array: it is read where the logits are.
+    y = placed(contiguous(as_array(name, "level", level).reshape(-1), np.int64), z)
     w = placed(contiguous(as_float_array(name, "weights", weights), z.dtype), z)
     loss = empty(z.shape[:-1], z.dtype, z)
     backend_of(z).ordinal_cross_entropy(z, y, w, loss, None)
