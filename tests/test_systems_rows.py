@@ -156,6 +156,22 @@ def test_z_loss_of_equal_outputs_is_nan(value):
             assert np.isnan(z_loss.loss(row[0], 0))
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_scales_at_which_squares_leave_the_range(dtype):
+    k = 55.0 if dtype == "f4" else 400.0
+    got = data_diet.el2n(np.array([[0, -k], [-k, 0]], dtype), [0, 1])
+    np.testing.assert_allclose(got, np.sqrt(2) * np.exp(-k), rtol=2e-5 if dtype == "f4" else 1e-12)
+    assert np.isnan(data_diet.el2n([[np.nan], [-np.inf]], 0)).all()
+    for scale in (1e20, 1e-25) if dtype == "f4" else (1e200, 1e-200):
+        loss = z_loss.loss(np.array([1, 3], dtype) * np.array(scale, dtype), 1, b=1.0)
+        np.testing.assert_allclose(loss, np.log(2), rtol=1e-6)
+
+
+def test_nothing_beside_the_target_and_nothing_drafted():
+    close(nkd.loss([[2.0]], [[3.0]], 0), [0.0])
+    assert specdec.draft_length(np.zeros((2, 0))).tolist() == [0, 0]
+
+
 def test_acceptance_of_logits_is_nan():
     """Negative numbers are no probabilities."""
     r = specdec.acceptance([[0.5, 0.5], [2.0, -1.0]], [[0.25, 0.75], [0.5, 0.5]])

@@ -60,10 +60,14 @@ def el2n(logits: Any, target: Any) -> Any:
     """
     column = one_a_row("data_diet.el2n", "target", target, logits)
     others = softmax(logits, -1)
-    if others.size:
-        others.reshape(-1)[index_of(others, column)] = 0
+    if not others.size:
+        return np.full_like(others, np.nan, shape=column.shape)
+    own = index_of(others, column)
+    undefined = 0 * np.take(others, own)  # 0, or NaN
+    others.reshape(-1)[own] = 0
     missing = row_sum(others)  # 1 - p[target], of which nothing cancels
-    score = np.sqrt(missing**2 + row_dot(others, others))
+    others /= np.where(missing == 0, missing + 1, missing)[..., None]  # squares of less are 0
+    score = missing * np.sqrt(1 + row_dot(others, others)) + undefined
     return nan_outside(score, column, logits.shape[-1])
 
 

@@ -79,7 +79,9 @@ def loss(
     v = log_softmax(v, -1, temperature=temperature, out=v)
     v.reshape(-1)[own] = 0  # not 0 times -inf
     second = row_dot(u, v)
-    if np.isnan(second).any():  # nor beside the target
+    if s.shape[-1] == 1:  # there is nothing beside the target
+        second = 0 * first
+    elif np.isnan(second).any():  # nor beside the target
         v[u == 0] = 0
         second = row_dot(u, v)
     loss = -first - in_dtype(gamma * temperature**2, second) * second

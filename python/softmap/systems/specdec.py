@@ -45,6 +45,8 @@ def draft_length(p_accept: Any, *, threshold: float = 0.7) -> Any:
     >>> specdec.draft_length([[0.9, 0.5, 0.5], [0.9, 0.9, 0.9]], threshold=0.7)  # 0.9 0.5 0.5 < 0.3
     array([2, 3])
     """
+    if not p_accept.shape[-1]:
+        return np.full_like(p_accept, 0, shape=p_accept.shape[:-1], dtype=np.int64)
     stop = 1 - np.cumprod(p_accept, axis=-1) > threshold
     first = stop.argmax(axis=-1)
     return np.where(at(stop, first), first, stop.shape[-1])

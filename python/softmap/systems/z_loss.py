@@ -59,13 +59,17 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     np.float64(1.0)
     """
     column = one_a_row("z_loss.loss", "target", target, outputs, "outputs")
+    if not outputs.shape[-1]:
+        return np.full_like(outputs, np.nan, shape=column.shape)
     o, axis = by_columns(outputs)
     n = in_dtype(outputs.shape[-1], outputs)
-    # Taken off, so that equal outputs are exactly 0. A row of none has 0.
-    first = (o[:1] if axis == 0 else o[..., :1]).sum(axis=axis, keepdims=True)
+    first = o[:1] if axis == 0 else o[..., :1]  # taken off, so that equal outputs are exactly 0
     o = o - first
     mean = o.sum(axis=axis, keepdims=True) / n
     o -= mean
+    most = abs(o).max(axis=axis, keepdims=True)
+    o /= most  # whose square is neither 0 nor infinite; equal outputs are NaN from here on
     spread = np.sqrt(np.square(o, out=o).sum(axis=axis) / n)
-    z = (at(outputs, column) - first.reshape(spread.shape) - mean.reshape(spread.shape)) / spread
+    first, mean, most = (x.reshape(spread.shape) for x in (first, mean, most))
+    z = (at(outputs, column) - first - mean) / most / spread
     return -preference(a * (z - b), 0.0, log=True) / in_dtype(a, z)
