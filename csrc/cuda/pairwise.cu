@@ -1,3 +1,6 @@
+// Preferences, matrices of them and log-likelihoods of pairs.
+//
+// budget: over 400 lines, because the link and tie models of one family serve its matrices and its likelihoods alike.
 #include <type_traits>
 
 #include "core/half.h"

@@ -86,7 +86,8 @@ class Terms {
   static constexpr T kMostZ = sizeof(T) == 4 ? T(1000) : T(4000), kDeep = sizeof(T) == 4 ? T(120) : T(800);
 
   ByTemperature<T> by_;
-  T largest_, reference_, least_, magic_;  // the largest z
+  T largest_;  // z
+  T reference_, least_, magic_;
 };
 
 __device__ float exp2_near(float x) {
