@@ -158,7 +158,7 @@ class _Stream:
 
 
 def as_cupy_stream(cupy: Any, handle: int, device: int) -> contextlib.AbstractContextManager[Any]:
-    """CuPy's stream of that handle: by the protocol where there is one, else as an ExternalStream."""
+    """CuPy's stream of that handle: by the protocol if there is one, else an ExternalStream."""
     by_protocol = getattr(cupy.cuda.Stream, "from_external", None)
     stream: contextlib.AbstractContextManager[Any] = (
         by_protocol(_Stream(handle)) if by_protocol else cupy.cuda.ExternalStream(handle, device)
