@@ -643,6 +643,8 @@ def test_torch_views_halves_and_out(kernels, torch):
     torch.testing.assert_close(softmap.softmax(negative), torch.softmax(negative, 0))
     with pytest.raises(ValueError, match="out is read-only"):
         softmap.softmax(torch.ones(3), out=negative)
+    with pytest.raises(ValueError, match=r"out has strides .* its entries must lie apart"):
+        softmap.softmax(torch.ones(2, 3), out=torch.ones(3).expand(2, 3))
     x = torch.randn(4, 5)
     version = x._version
     assert softmap.log_softmax(x, -1, out=x) is x

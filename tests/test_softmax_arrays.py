@@ -226,7 +226,22 @@ def test_out_may_overlap_the_input(backend, name, shape):
     np.testing.assert_array_equal(MAPS[name](x[:-1], out=x[1:]), want)
 
 
+@each_map
+def test_out_may_have_gaps(backend, name):
+    room = np.zeros((5, 9, 7))
+    x = normal(2, 3, 1)
+    want = MAPS[name](x, 1)
+    for out in (room[::-3, 1:8:3, 2:3], room.T[:2, ::4, :1], room[3:, 6:, ::9]):
+        assert MAPS[name](x, 1, out=out) is out
+        np.testing.assert_array_equal(out, want)
+
+
 # Errors
+
+
+def one_place(*strides):
+    """A writeable view of shape (2, 3), some of whose entries share memory."""
+    return np.lib.stride_tricks.as_strided(np.zeros(6), (2, 3), strides)
 
 
 class Unsupported:
@@ -330,6 +345,14 @@ def test_function_errors(backend, without_cuda, name, options, error, text):
         (np.zeros(3), ValueError, "out has shape (3,), it must have shape (2, 3)"),
         (np.zeros((3, 2)), ValueError, "out has shape (3, 2), it must have shape (2, 3)"),
         (READ_ONLY, ValueError, "out is read-only"),
+        (
+            one_place(0, 8),
+            ValueError,
+            "out has strides (0, 8) in shape (2, 3), its entries must lie",
+        ),
+        (one_place(24, 0), ValueError, "out has strides (24, 0) in shape (2, 3), its entries must"),
+        (one_place(16, 8), ValueError, "out has strides (16, 8) in shape (2, 3), its entries must"),
+        (one_place(12, 8), ValueError, "out has strides (12, 8) in shape (2, 3), its entries must"),
     ],
 )
 @each_map

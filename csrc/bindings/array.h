@@ -4,6 +4,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -163,6 +165,20 @@ inline bool safe_to_write(const py::array& a, const py::array& b) {
   bool same = a.data() == b.data();
   for (py::ssize_t k = 0; same && k < a.ndim(); ++k) same = a.strides(k) == b.strides(k);
   return same;
+}
+
+// True where no two entries share memory, by strides: those of an axis reach beyond all that lies within.
+inline bool entries_apart(const py::array& a) {
+  if (a.flags() & py::array::c_style || a.size() == 0) return true;
+  std::vector<std::pair<py::ssize_t, py::ssize_t>> axes;  // stride, size
+  for (py::ssize_t k = 0; k < a.ndim(); ++k) axes.emplace_back(std::abs(a.strides(k)), a.shape(k));
+  std::sort(axes.begin(), axes.end());
+  py::ssize_t reach = a.itemsize();
+  for (const auto& [stride, size] : axes) {
+    if (size > 1 && stride < reach) return false;
+    reach += stride * (size - 1);
+  }
+  return true;
 }
 
 // A fresh C-contiguous array in memory of NumPy.

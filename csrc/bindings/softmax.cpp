@@ -44,7 +44,7 @@ bool takes_result(py::handle out, const py::array& x, Element element) {
   for (py::ssize_t k = 0; k < x.ndim(); ++k) {
     if (a.shape(k) != x.shape(k)) return false;
   }
-  return safe_to_write(x, a);
+  return safe_to_write(x, a) && entries_apart(a);
 }
 
 // softmax and log_softmax: kernel<S>(rows, temperature, result rows, exec).

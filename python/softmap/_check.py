@@ -186,11 +186,26 @@ def check_out(function: str, out: object, shape: tuple[int, ...]) -> Array:
         raise_shape(function, "out", a.shape, f"it must have shape {shape}")
     if not a.flags.writeable:
         raise ValueError(f"{function}: out is read-only")
+    if _shares_entries(a):
+        raise ValueError(
+            f"{function}: out has strides {a.strides} in shape {a.shape}, its entries must lie "
+            "apart; give it memory of its own, such as a copy"
+        )
     if isinstance(a, DeviceArray):
         return a
     if a is not out and a.size and not np.may_share_memory(a, _read(function, "out", out)):
         raise TypeError(f"{function}: out is a view that cannot be written to in place")
     return a
+
+
+def _shares_entries(a: Array) -> bool:
+    """True for a view in which entries lie in each other's memory, as after expand or broadcast."""
+    reach = a.dtype.itemsize
+    for stride, n in sorted(zip(map(abs, a.strides), a.shape, strict=True)):
+        if n > 1 and stride < reach:
+            return a.size > 0
+        reach += stride * (n - 1)
+    return False
 
 
 def check_choice(function: str, name: str, value: object, choices: tuple[str, ...]) -> str:
