@@ -51,6 +51,7 @@ __all__ = [
     "row_dot",
     "row_sum",
     "rows",
+    "sum_of_few",
     "whole",
 ]
 
@@ -261,9 +262,20 @@ def row_dot(x: Array, y: Array) -> Any:
     return (x * y).sum(axis=-1) if x.shape[-1] > _SHORT else np.einsum("...k,...k->...", x, y)
 
 
+def sum_of_few(x: Array, weights: Array) -> Any:
+    """Sum of the products over a last axis of a few, whose columns are taken one by one."""
+    total = x[..., 0] * weights[0]
+    for k in range(1, len(weights)):
+        total += x[..., k] * weights[k]
+    return total
+
+
 def by_columns(x: Array) -> tuple[Array, int]:
     """A copy of short rows column by column, along which NumPy is quick; and the axis of a row."""
-    return (np.moveaxis(x, -1, 0).copy(), 0) if x.shape[-1] <= _SHORT else (x, -1)
+    n = x.shape[-1]
+    if n > _SHORT:
+        return x, -1
+    return x.reshape(-1, n).T.copy().reshape(n, *x.shape[:-1]), 0
 
 
 def index_of(x: Array, column: Array) -> Any:

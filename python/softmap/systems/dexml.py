@@ -9,7 +9,7 @@ from softmap._check import check_number
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
-from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe, row_sum
+from softmap.systems._recipe import broadcast, float_rows, in_dtype, integers, recipe
 
 __all__ = ["Decoupled", "SoftTopK", "decoupled_softmax", "soft_top_k"]
 
@@ -82,12 +82,10 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     s.reshape(-1)[label] = -np.inf
     negatives = logsumexp(s, -1).reshape(-1)
     own = preference(own, np.take(negatives, row), log=True)
-    s[...] = 0
+    s.fill(np.nan)
     s.reshape(-1)[label] = own
-    n_right = np.bincount(row, minlength=negatives.size).reshape(s.shape[:-1])
-    loss = -row_sum(s) / n_right.astype(s.dtype)
-    s[...] = np.nan
-    s.reshape(-1)[label] = own
+    total, n_right = (np.bincount(row, w, negatives.size) for w in (own, None))
+    loss = in_dtype(-total / n_right, s).reshape(s.shape[:-1])
     return Decoupled(s, loss)
 
 

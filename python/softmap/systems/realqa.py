@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import beside, by_columns, in_dtype, raise_shape, recipe, row_dot, rows
+from softmap.systems._recipe import by_columns, in_dtype, raise_shape, recipe, rows, sum_of_few
 
 __all__ = ["DigitScores", "score"]
 
@@ -87,9 +87,10 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     p = digits.probabilities
     places = in_dtype(places, p)
     columns, _ = by_columns(p)
-    top = columns.max(axis=0)
-    from_last = beside(np.arange(10, 0, -1, dtype=np.uint8), top)
-    digit = 10 - ((columns == top) * from_last[(...,) + (None,) * top.ndim]).max(axis=0)
+    top, digit = columns[0].copy(), np.zeros_like(columns[0], dtype=np.uint8)
+    for k in range(1, 10):
+        np.maximum(digit, np.multiply(columns[k] > top, k, dtype=np.uint8), out=digit)
+        np.maximum(top, columns[k], out=top)
     rest = digits.score - digit * top
-    value, residual = (row_dot(part, places) for part in (digits.score, rest))
-    return DigitScores(value, row_dot(digits.variance, places**2), residual, digits.score)
+    value, residual = (sum_of_few(part, places) for part in (digits.score, rest))
+    return DigitScores(value, sum_of_few(digits.variance, places**2), residual, digits.score)

@@ -84,8 +84,8 @@ def statistics(logits: Any, tokens: Any) -> TextStatistics:
     """
     r = row_statistics(logits, target=tokens)
     counted = tokens >= 0
-    log_p, entropy = _mean(r.target_log_probability, counted), _mean(r.entropy, counted)
-    log_rank = _mean(np.log(r.target_rank.astype(log_p.dtype)), counted)
+    log_rank = np.log(r.target_rank.astype(r.entropy.dtype))
+    log_p, entropy, log_rank = _means(counted, r.target_log_probability, r.entropy, log_rank)
     return TextStatistics(log_p, entropy, log_p + entropy, log_p / entropy, log_rank)
 
 
@@ -133,7 +133,7 @@ def cross_entropy_rate(logits_a: Any, logits_b: Any, *, mask: Any = None) -> Any
     log_p = log_softmax(a, -1)
     log_p[p == 0] = 0  # adds nothing, also where it is -inf
     places = -row_dot(p, log_p)
-    return _mean(places, np.ones_like(places) > 0 if mask is None else mask != 0)
+    return _means(np.ones_like(places) > 0 if mask is None else mask != 0, places)[0]
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,14 @@ def answer(logits: Any, tokens: Any) -> Answer:
     if tokens.ndim < 2:
         raise_shape("text_tests.answer", "tokens", tokens.shape, "it must be (..., options, L)")
     log_p = row_statistics(logits, target=tokens).target_log_probability
-    loss = -_mean(log_p, tokens >= 0)
+    loss = -_means(tokens >= 0, log_p)[0]
     choice = np.where(np.isnan(loss), np.inf, loss).argmin(axis=-1)
     return Answer(np.where(np.isnan(loss).all(axis=-1), -1, choice), loss)
 
 
-def _mean(x: Any, counted: Any) -> Any:
-    """Mean over the last axis of what counts."""
-    n = counted.sum(axis=-1).astype(x.dtype)
-    return np.where(counted, x, 0).sum(axis=-1, dtype=x.dtype) / n
+def _means(counted: Any, *values: Any) -> Any:
+    """Of each of the values the mean over the last axis of what counts."""
+    n = counted.sum(axis=-1, dtype=np.int32)
+    if not counted.all():
+        values = tuple(np.where(counted, x, 0) for x in values)
+    return [x.sum(axis=-1, dtype=x.dtype) / n.astype(x.dtype) for x in values]

@@ -67,7 +67,7 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     o = o - first
     mean = o.sum(axis=axis, keepdims=True) / n
     o -= mean
-    most = abs(o).max(axis=axis, keepdims=True)
+    most = np.maximum(o.max(axis=axis, keepdims=True), -o.min(axis=axis, keepdims=True))
     o /= most  # whose square is neither 0 nor infinite; equal outputs are NaN from here on
     spread = np.sqrt(np.square(o, out=o).sum(axis=axis) / n)
     first, mean, most = (x.reshape(spread.shape) for x in (first, mean, most))
