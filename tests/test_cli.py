@@ -73,6 +73,43 @@ def test_fit_says_that_no_item_has_enough_games(run):
     assert "no item has 100 comparisons (lower --min-games)" in err
 
 
+def test_messages_name_the_options(run):
+    lopsided = "left,right,winner\n" + "a,b,left\n" * 60 + "b,a,left\n" * 60
+    _, out, _ = run("fit", "-", stdin=lopsided)
+    assert "(--first-advantage estimate accounts for that)" in out
+    _, out, _ = run("check", "-", stdin=lopsided)
+    assert "(--first-advantage estimate accounts for that)" in out
+    _, _, err = run("fit", "-", "--format", "csv", stdin=lopsided)
+    assert "(--first-advantage estimate accounts for that)" in err
+    _, _, err = run("fit", "-", stdin="left,right,winner\na,b,lft\n")
+    assert "say what another word means with --label lft=left (mend it" in err
+    assert err.endswith("or leave such rows out with --skip-bad-rows)\n")
+    _, _, err = run("fit", "-", "--errors", "cluster", stdin=FOOD)
+    assert err.endswith("(use --clusters)\n")
+    _, out, _ = run("fit", "-", stdin="left,right,winner\nprior_sd,ties='half',left\n")
+    assert re.search(r"\d  prior_sd ", out)
+    assert re.search(r"\d  ties='half' ", out)
+
+
+def test_fit_without_errors(run):
+    code, out, _ = run("fit", "-", "--errors", "none", stdin=FOOD)
+    assert code == 0
+    assert ", no errors\n" in out
+    assert "nan" not in out
+    cells = [line.split() for line in out.splitlines()[-3:]]
+    assert [row[3:5] for row in cells] == [["-", "-"]] * 3
+
+
+def test_one_comparison_is_singular(run):
+    one = "left,right,winner\na,b,left\n"
+    assert "2 items, 1 comparison\n" in run("fit", "-", stdin=one)[1]
+    assert run("check", "-", stdin=one)[1].startswith("1 row, 1 comparison of 2 items, 0 of them")
+
+
+def test_version(run):
+    assert run("--version") == (0, f"softmap {softmap.__version__}\n", "")
+
+
 def test_levels_refuses_a_logit_for_a_name(run):
     code, out, err = run("levels", "-", "--levels=3,2,1", stdin="5.1,12.0,9.0,3.0\n4.2,1,2,3\n")
     assert (code, out) == (2, "")
@@ -189,8 +226,8 @@ def test_exit_code_1_without_a_maximum(run):
     code, out, err = run("fit", "-", "--prior-sd", "inf", stdin="winner,loser\na,b\n")
     assert (code, out) == (1, "")
     assert err == (
-        "softmap: fit: prior_sd = inf, no unique maximum exists: a never lost; b never won "
-        "(give a finite prior_sd)\n"
+        "softmap: fit: --prior-sd = inf, no unique maximum exists: a never lost; b never won "
+        "(give a finite --prior-sd)\n"
     )
 
 
@@ -219,7 +256,7 @@ def test_exit_code_2_for_unreadable_input(run, arguments, message):
     [
         (
             ["--prior-sd", "-1"],
-            "fit: prior_sd = -1.0, it must be from 1e-6 to 1e6, or inf for maximum likelihood",
+            "fit: --prior-sd = -1.0, it must be from 1e-6 to 1e6, or inf for maximum likelihood",
         ),
         (["--level", "95"], "fit: level = 95.0, it must be above 0 and below 1"),
         (["--elo", "--anchor", "z=1"], "Fit.rescale: anchor = 'z' is not among the items a, b, c"),
@@ -418,7 +455,7 @@ def test_fit_by_group(run):
     document = json.loads(out)
     assert code == 0
     assert (list(document["groups"]), list(document["failed"])) == (["en", "fr"], ["it"])
-    assert err.startswith("softmap: note: it: fit: prior_sd = inf, no unique maximum exists")
+    assert err.startswith("softmap: note: it: fit: --prior-sd = inf, no unique maximum exists")
     only = "left,right,winner,lang\na,b,left,en\n"
     code, out, err = run("fit", "-", "--group", "lang", "--prior-sd", "inf", stdin=only)
     assert (code, out) == (1, "")

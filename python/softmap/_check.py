@@ -208,6 +208,11 @@ def _shares_entries(a: Array) -> bool:
     return False
 
 
+def plural(n: float, noun: str) -> str:
+    """As in 1 item, 2 items."""
+    return f"{n:.10g} {noun}{'s' * (n != 1)}"
+
+
 def check_choice(function: str, name: str, value: object, choices: tuple[str, ...]) -> str:
     """Return `value` if it is one of `choices`."""
     if isinstance(value, str) and value in choices:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from softmap._check import plural
 from softmap._columns import Floats
 from softmap._cycles import intransitivity
 from softmap.choices import choice_probabilities
@@ -65,11 +66,12 @@ def check(options: argparse.Namespace) -> tuple[str, int]:
         found = diagnose(c, ties=options.ties)
     found = with_findings(found, [*intransitivity(c, link=options.link).findings])
     lines = [
-        f"{c.n_rows} rows, {c.n_comparisons:.10g} comparisons of {len(c.items)} items, "
+        f"{plural(c.n_rows, 'row')}, {plural(c.n_comparisons, 'comparison')} of "
+        f"{plural(len(c.items), 'item')}, "
         f"{c.ties.sum():.10g} of them ties",
         _structure(found),
     ]
-    lines += [f"! {sentence}" for sentence in found.sentences()]
+    lines += [f"! {by_options(sentence)}" for sentence in found.sentences()]
     lines += ["no trouble found"] * (not found.findings)
     return "\n".join(lines), int(bool(found.findings))
 
@@ -164,7 +166,8 @@ def _shown(
     if options.format == "table":
         parts = [(name, result.summary(min_games=least)) for name, result in fits.items()]
         texts = [text if name is None else f"== {name} ==\n{text}" for name, text in parts]
-        return "\n\n".join(texts)
+        lines = "\n\n".join(texts).split("\n")
+        return "\n".join(by_options(x) if x.startswith("! ") else x for x in lines)
     if options.format == "md":
         parts = [(name, _markdown(result.table(min_games=least))) for name, result in fits.items()]
         texts = [text if name is None else f"## {name}\n\n{text}" for name, text in parts]
@@ -361,8 +364,33 @@ def _opened(path: str) -> Iterator[TextIO]:
             yield file
 
 
+# What the functions call by their arguments, and the command by its options.
+_ARGUMENT = re.compile(
+    r"\b(first_advantage|tie_strength|prior_sd|ties|errors)\b(?:=(?P<quote>'?)([\w.-]+)(?P=quote))?"
+)
+
+
+_LABEL = re.compile(
+    r"labels=\{(['\"]?)(.*?)\1: 1\}, 1 = left won; for names of winners .*? == left"
+)
+
+
+def by_options(text: str) -> str:
+    """A sentence of the functions with the command's options in it."""
+    text = _LABEL.sub(r"--label \2=left", text).replace("on_bad_row='skip'", "--skip-bad-rows")
+    text = text.replace("Comparisons.from_pairs with clusters=", "--clusters")
+
+    def option(found: re.Match[str]) -> str:
+        name, _, value = found.groups()
+        if value is None and name in ("ties", "errors"):
+            return name  # the words
+        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+
+    return _ARGUMENT.sub(option, text)
+
+
 def _note(text: str) -> None:
-    print(f"softmap: note: {text}", file=sys.stderr)
+    print(f"softmap: note: {by_options(text)}", file=sys.stderr)
 
 
 def _markdown(rows: list[list[str]]) -> str:

@@ -55,13 +55,14 @@ def _complain(error: Exception, code: int) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {(error.strerror or text).lower()}"
-    print("softmap:", " ".join(text.split()), file=sys.stderr)
+    print("softmap:", _commands.by_options(" ".join(text.split())), file=sys.stderr)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
     about = "Logits and comparisons in, scores with errors out."
     parser = argparse.ArgumentParser(prog="softmap", description=about)
+    parser.add_argument("--version", action="version", version=f"softmap {softmap.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     _add_fit(commands.add_parser("fit", help="scores from a file of paired comparisons"))
@@ -139,7 +140,7 @@ def _add_fit(p: argparse.ArgumentParser) -> None:
     _add_model(p)
     p.add_argument("--group", metavar="COLUMN", help="one leaderboard for each value")
     p.add_argument(
-        "--errors", choices=("sandwich", "fisher", "cluster"),
+        "--errors", choices=("sandwich", "fisher", "cluster", "none"),
         help="default: cluster where --clusters is given, else sandwich",
     )  # fmt: skip
     p.add_argument(

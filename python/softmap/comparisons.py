@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softmap._check import plural
 from softmap._columns import (
     Column,
     Floats,
@@ -512,12 +513,11 @@ class Comparisons:
         return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def __repr__(self) -> str:
-        pairs = f"{self.left.size} pair{'s' * (self.left.size != 1)}"
+        sizes = [(len(self.items), "item"), (self.n_rows, "row"), (self.left.size, "pair")]
+        items, rows, pairs = (plural(n, noun) for n, noun in sizes)
         skipped = f", {len(self.skipped)} skipped" * bool(self.skipped)
         order = "ordered" if self.ordered else "order unknown"
-        return (
-            f"Comparisons({len(self.items)} items, {self.n_rows} rows{skipped}, {pairs}, {order})"
-        )
+        return f"Comparisons({items}, {rows}{skipped}, {pairs}, {order})"
 
 
 def collect(

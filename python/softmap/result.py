@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softmap._backend import cpu
+from softmap._check import plural
 from softmap._columns import Floats, Ints
 from softmap.comparisons import Comparisons
 from softmap.diagnostics import Diagnostics, listed
@@ -171,7 +172,8 @@ class Fit:
         return type(self), tuple(getattr(self, field.name) for field in dataclasses.fields(self))
 
     def __repr__(self) -> str:
-        return f"Fit({len(self.items)} items, {self.link}, {self.n_comparisons:g} comparisons)"
+        n, games = plural(len(self.items), "item"), plural(self.n_comparisons, "comparison")
+        return f"Fit({n}, {self.link}, {games})"
 
     def __str__(self) -> str:
         return self.summary()
@@ -185,13 +187,13 @@ class Fit:
         prior = "maximum likelihood"
         if math.isfinite(self.prior_sd):
             prior = f"MAP, prior N({self.prior_mean:g}, {self.prior_sd:g}^2)"
-        steps = f"{self.n_iter} Newton step{'s' * (self.n_iter != 1)}"
+        n, games = plural(len(self.items), "item"), plural(self.n_comparisons, "comparison")
         lines = [
-            f"{_MODEL[self.link]}, {prior}, {self.unit}   "
-            f"{len(self.items)} items, {self.n_comparisons:g} comparisons",
-            f"{'converged' if self.converged else 'NOT converged'} in {steps} "
+            f"{_MODEL[self.link]}, {prior}, {self.unit}   {n}, {games}",
+            f"{'converged' if self.converged else 'NOT converged'} in "
+            f"{plural(self.n_iter, 'Newton step')} "
             f"(gradient {self.gradient_max:.1e}), log-likelihood {self.log_likelihood:.3f}, "
-            f"{self.errors} errors",
+            f"{'no' if self.errors == 'none' else self.errors} errors",
         ]
         if self.first_advantage is not None:
             value, error = dataclasses.astuple(self.first_advantage)
@@ -221,6 +223,8 @@ class Fit:
         for k in order[self.games[order] >= min_games]:
             interval = f"[{shown[1][k]:>{width}}, {shown[2][k]:>{width}}]"
             ranks = f"{self.rank_low[k]}-{self.rank_high[k]}"
+            if self.errors == "none":
+                interval = ranks = "-"
             rate = "-" if math.isnan(self.win_rate[k]) else f"{100 * self.win_rate[k]:.1f}"
             cells = [shown[0][k], interval, ranks, f"{self.games[k]:.10g}", rate]
             rows.append([str(self.rank[k]), str(self.items[k]), *cells])
