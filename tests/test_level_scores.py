@@ -43,7 +43,8 @@ def test_level_scores_by_hand(backend):
         r, (2.5, 0.125 * 1.5**2 + 0.25 * 0.5**2 + 0.625 * 0.5**2, [0.125, 0.25, 0.625], 0.5)
     )
     r = softmap.level_scores(X[0], tokens=[[0, 1, 2], [3]], levels=[-1, 1], mass=True)
-    assert_levels(r, (0, 1, [0.5, 0.5], 1), rtol=1e-15)
+    assert_levels(r, (r.score, 1, [0.5, 0.5], 1), rtol=1e-15)
+    assert abs(r.score) < 2e-16
     r = softmap.level_scores(X[0], tokens=None, levels=[1, 2, 3, 4], temperature=0.5)
     assert_levels(r, ((1 + 8 + 75 + 256) / 94, r.variance, np.array([1, 4, 25, 64]) / 94, None))
 
@@ -65,6 +66,27 @@ def test_level_scores_accuracy(backend, domain, dtype):
             check_ulp(
                 f"level_scores.{part}", actual, reference[part], dtype, bound, backend=backend,
                 floor=LEVELS.floor(part, levels, dtype), hint=f"{domain} {width} {groups}",
+            )  # fmt: skip
+
+
+@each_dtype
+@pytest.mark.parametrize("domain", ["ordinary", "wide", "offset", "sum near 1", "huge", "masked"])
+def test_level_scores_accuracy_of_many_rows(backend, domain, dtype):
+    """Rows that are taken together, of different sizes and all kinds in a batch."""
+    groups, levels = [[4], [0, 2], [3]], [1, 2, 5]
+    x = np.stack([make_row(domain, 6, dtype, seed) for seed in range(37)])
+    x[::5] = make_row("ordinary", 6, dtype)
+    result = softmap.level_scores(x, groups, levels)
+    for k, row in enumerate(x):
+        reference = LEVELS.reference(row, groups, levels, dtype)
+        if all(np.isneginf(row[[0, 2, 3, 4]])):
+            assert np.isnan(result.score[k])
+            continue
+        for part in PARTS[:3]:
+            check_ulp(
+                f"level_scores.{part}", getattr(result, part)[k], reference[part], dtype,
+                LEVELS.ulp[part][dtype], floor=LEVELS.floor(part, levels, dtype), backend=backend,
+                hint=f"{domain} {k}",
             )  # fmt: skip
 
 

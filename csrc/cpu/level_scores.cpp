@@ -1,5 +1,4 @@
-#include "cpu/lanes_exp.h"
-#include "cpu/softmax_exact.h"
+#include "cpu/short_rows.h"
 #include "softmax.h"
 
 namespace softmap::cpu {
@@ -51,12 +50,13 @@ class ClosedSets {
   // Rows first .. last, at most kBatch.
   void take(Index first, Index last, T* z, double* e) const {
     gather(first, last, z);
-    if constexpr (sizeof(T) == sizeof(double)) {
-      for (Index i = first; i < last; ++i) exact_row(i, z + (i - first), e);
-    } else {
-      for (Index i = first; i < last; i += L::size) {
-        const Index left = last - i;
-        lanes_of_rows(i, left < L::size ? static_cast<int>(left) : static_cast<int>(L::size), z + (i - first), e);
+    for (Index i = first; i < last; i += L::size) {
+      const Index left = last - i;
+      const int count = left < L::size ? static_cast<int>(left) : static_cast<int>(L::size);
+      if constexpr (sizeof(T) == sizeof(double)) {
+        lanes_of_doubles(i, count, z + (i - first), e);
+      } else {
+        lanes_of_floats(i, count, z + (i - first), e);
       }
     }
   }
@@ -73,14 +73,31 @@ class ClosedSets {
     }
   }
 
-  // Floats: rows i .. i + count at once, a lane a row, in double, where a probability has digits to spare.
-  void lanes_of_rows(Index i, int count, const T* z, double* e) const {
-    T divisors[L::size];
+  // The temperatures of rows i .. i + count, NaN where there is none.
+  L divisors(Index i, int count) const {
+    T divisor[L::size];
     for (int r = 0; r < L::size; ++r) {
       const T t = temperature_[i + (r < count ? r : 0)];
-      divisors[r] = t > T(0) && t < kInf<T> ? t : kNaN<T>;
+      divisor[r] = t > T(0) && t < kInf<T> ? t : kNaN<T>;
     }
-    const L divisor = L::load(divisors), infinite(kInf<T>), zero(T(0));
+    return L::load(divisor);
+  }
+  void put(L p, Index k, Index i, int count) const {
+    T probability[L::size];
+    p.store(probability);
+    for (int r = 0; r < count; ++r) out_.probabilities[(i + r) * groups_.n_groups + k] = probability[r];
+  }
+  void replace(L wanted, Index i, int count, const T* z, double* e) const {
+    T chosen[L::size];
+    wanted.store(chosen);
+    for (int r = 0; r < count; ++r) {
+      if (chosen[r] != T(0)) exact_row(i + r, z + r, e);
+    }
+  }
+
+  // Floats: rows i .. i + count at once, a lane a row, in double, where a probability has digits to spare.
+  void lanes_of_floats(Index i, int count, const T* z, double* e) const {
+    const L divisor = divisors(i, count), infinite(kInf<T>), zero(T(0));
     const auto at = [&](Index t) { return L::load(z + t * kBatch, count, T(0)); };
     L top = at(0) / divisor, overflows = zero;
     for (Index t = 0; t < size_; ++t) {
@@ -99,7 +116,6 @@ class ClosedSets {
       sum_low = sum_low + low, sum_high = sum_high + high;
     }
     Moments<D> low{D(1.) / sum_low}, high{D(1.) / sum_high};
-    T probabilities[L::size];
     for (Index k = 0; k < groups_.n_groups; ++k) {
       low.begin(), high.begin();
       for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) {
@@ -108,20 +124,53 @@ class ClosedSets {
       const L p = from_halves(low.finish(levels_[k]), high.finish(levels_[k]));
       // Where the first exponentials of the group were, which are not needed any more.
       low_half(p).store(e + k * L::size), high_half(p).store(e + k * L::size + D::size);
-      p.store(probabilities);
-      for (int r = 0; r < count; ++r) out_.probabilities[(i + r) * groups_.n_groups + k] = probabilities[r];
+      put(p, k, i, count);
     }
     for (Index k = 0; k < groups_.n_groups; ++k) {
       low.spread(D::load(e + k * L::size), levels_[k]), high.spread(D::load(e + k * L::size + D::size), levels_[k]);
     }
     from_halves(low.score, high.score).store(out_.score + i, count);
     from_halves(low.variance, high.variance).store(out_.variance + i, count);
-    T special[L::size];
-    overflows.store(special);
-    for (int r = 0; r < count; ++r) {
-      if (special[r] != T(0)) exact_row(i + r, z + r, e);
-    }
+    replace(overflows, i, count, z, e);
   }
+
+  // Doubles: rows i .. i + count at once, a lane a row. The reference of exp is each row's own, so that nothing is subtracted
+  // from z; what rounding takes from an exponential is added up as well.
+  void lanes_of_doubles(Index i, int count, const double* z, double* e) const {
+    const D divisor = divisors(i, count), zero(0.), one(1.);
+    const auto at = [&](Index t) { return D::load(z + t * kBatch, count, 0.) / divisor; };
+    D top = at(0);
+    for (Index t = 1; t < size_; ++t) top = max(at(t), top);
+    const ScaledExp<double, QuotientRoots<double>> exp(reference_of(top), kPlace<double> - 1077.);  // as in Softmax
+    double* const e_low = e + size_ * D::size;
+    WithRest<D> total{zero, zero};
+    for (Index t = 0; t < size_; ++t) {
+      D low;
+      const D value = exp(at(t), low);
+      value.store(e + t * D::size), low.store(e_low + t * D::size);
+      total = total + WithRest<D>{value, low};
+    }
+    const D scale = one / total.sum, scale_low = fmadd(-total.rest, scale, fmadd(-total.sum, scale, one)) * scale;
+    D score = zero, variance = zero;
+    for (Index k = 0; k < groups_.n_groups; ++k) {
+      WithRest<D> part{zero, zero};
+      for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) {
+        part = part + WithRest<D>{D::load(e + t * D::size), D::load(e_low + t * D::size)};
+      }
+      const D p = fmadd(part.sum, scale, fmadd(part.sum, scale_low, part.rest * scale));
+      score = fmadd(p, D(levels_[k]), score);
+      p.store(e + k * D::size);  // where the first of the group was, which is not needed any more
+      put(p, k, i, count);
+    }
+    for (Index k = 0; k < groups_.n_groups; ++k) {
+      const D d = D(levels_[k]) - score;
+      variance = fmadd(D::load(e + k * D::size), d * d, variance);
+    }
+    score.store(out_.score + i, count);
+    variance.store(out_.variance + i, count);
+    replace(select(abs(top) < D(kScaledExpLimit<double>), zero, one), i, count, z, e);
+  }
+
   // Score and variance of the rows in one register.
   template <class V>
   struct Moments {
