@@ -1,3 +1,5 @@
+#include <cstdlib>
+
 #include "cpu/short_rows.h"
 #include "softmax.h"
 
@@ -63,8 +65,10 @@ class ClosedSets {
 
  private:
   void gather(Index first, Index last, T* z) const {
+    // Of rows that lie closer the processor sees by itself what comes.
+    const bool far_apart = n_rows_ > 1 && std::abs(x_.row(1) - x_.row(0)) * Index(sizeof(S)) > 512;
     for (Index i = first; i < last; ++i) {
-      if (i + kBatch < n_rows_) {
+      if (far_apart && i + kBatch < n_rows_) {
         const S* const ahead = x_.row(i + kBatch);
         for (Index t = 0; t < size_; ++t) __builtin_prefetch(ahead + offsets_[t]);
       }
@@ -98,10 +102,12 @@ class ClosedSets {
   // Floats: rows i .. i + count at once, a lane a row, in double, where a probability has digits to spare.
   void lanes_of_floats(Index i, int count, const T* z, double* e) const {
     const L divisor = divisors(i, count), infinite(kInf<T>), zero(T(0));
+    const bool divides = !all(divisor == L(T(1)));
     const auto at = [&](Index t) { return L::load(z + t * kBatch, count, T(0)); };
-    L top = at(0) / divisor, overflows = zero;
+    const auto divided = [&](L x) { return divides ? x / divisor : x; };
+    L top = divided(at(0)), overflows = zero;
     for (Index t = 0; t < size_; ++t) {
-      const L x = at(t), v = x / divisor;
+      const L x = at(t), v = divided(x);
       top = max(v, top);
       overflows = select((abs(v) == infinite) & (abs(x) < infinite), infinite, overflows);
     }
@@ -110,7 +116,7 @@ class ClosedSets {
     const D top_low = low_half(top), top_high = high_half(top);
     D sum_low(0.), sum_high(0.);
     for (Index t = 0; t < size_; ++t) {
-      const L v = at(t) / divisor;
+      const L v = divided(at(t));
       const D low = exp(low_half(v) - top_low), high = exp(high_half(v) - top_high);
       low.store(e + t * L::size), high.store(e + t * L::size + D::size);
       sum_low = sum_low + low, sum_high = sum_high + high;
@@ -138,7 +144,11 @@ class ClosedSets {
   // from z; what rounding takes from an exponential is added up as well.
   void lanes_of_doubles(Index i, int count, const double* z, double* e) const {
     const D divisor = divisors(i, count), zero(0.), one(1.);
-    const auto at = [&](Index t) { return D::load(z + t * kBatch, count, 0.) / divisor; };
+    const bool divides = !all(divisor == one);
+    const auto at = [&](Index t) {
+      const D x = D::load(z + t * kBatch, count, 0.);
+      return divides ? x / divisor : x;
+    };
     D top = at(0);
     for (Index t = 1; t < size_; ++t) top = max(at(t), top);
     const ScaledExp<double, QuotientRoots<double>> exp(reference_of(top), kPlace<double> - 1077.);  // as in Softmax
