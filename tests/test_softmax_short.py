@@ -190,62 +190,105 @@ def test_log_accuracy_of_many_short_rows(backend, width, dtype):
 
 # Side by side
 
+LAST_BITS = {"float64": 50, "float32": 21, "float16": 9, "bfloat16": 6}
 
-def check_columns(got, x, dtype):
+
+def check_columns(x, dtype):
     """Against the definition along axis 0, in the next wider type."""
     wide = np.longdouble if dtype == "float64" else np.float64
     unsure = float(np.finfo(wide).nmant <= np.finfo(dtype).nmant)
-    exact = np.exp(x.astype(wide) - x.max(axis=0).astype(wide))
-    exact /= exact.sum(axis=0)
-    normal = exact > np.finfo(dtype).tiny
-    error = np.abs(got - exact)[normal] / np.spacing(exact.astype(dtype))[normal]
-    assert error.max() <= CASES["softmax"].ulp[dtype] + unsure
-    assert (got[~normal] <= np.finfo(dtype).tiny).all()
+    top = x.max(axis=0).astype(wide)
+    below = x.astype(wide) - top
+    others = below.copy()
+    others[x.argmax(axis=0), np.arange(x.shape[1])] = -INF
+    excess = np.log1p(np.exp(others).sum(axis=0))
+
+    def worst(got, want, floor=0.0):
+        normal = np.abs(want) > np.finfo(dtype).tiny
+        unit = np.spacing(np.maximum(np.abs(want[normal]), floor).astype(dtype))
+        return (np.abs(got - want)[normal] / unit).max(initial=0)
+
+    got, want = softmap.softmax(x, axis=0), np.exp(below - excess)
+    assert worst(got, want) <= CASES["softmax"].ulp[dtype] + unsure
+    assert (got[want <= np.finfo(dtype).tiny] <= np.finfo(dtype).tiny).all()
+    log = softmap.log_softmax(x, axis=0)
+    assert worst(log, below - excess) <= CASES["log_softmax"].ulp[dtype] + unsure
+    bound = CASES["logsumexp"].ulp[dtype] + unsure
+    assert worst(softmap.logsumexp(x, axis=0), top + excess, 1.0) <= bound
 
 
 @pytest.mark.parametrize("order", ["random", "ascending", "descending"])
 @pytest.mark.parametrize("scale", [1.0, 30.0, 400.0])
 @each_dtype
-def test_softmax_of_columns_accuracy(backend, dtype, scale, order):
+def test_columns_accuracy(backend, dtype, scale, order):
     x = normal(1003, 37, dtype=dtype, scale=scale)
     if order != "random":
         x = np.sort(x, axis=0)[:: 1 if order == "ascending" else -1].copy()
-    check_columns(softmap.softmax(x, axis=0), x, dtype)
+    check_columns(x, dtype)
     middle = np.stack([x, x[::-1]])
-    np.testing.assert_array_equal(softmap.softmax(middle, axis=1)[0], softmap.softmax(x, axis=0))
+    for function in FUNCTIONS:
+        np.testing.assert_array_equal(function(middle, axis=1)[0], function(x, axis=0))
+
+
+@each_dtype
+def test_columns_with_one_ahead_accuracy(backend, dtype):
+    """The largest is 0, or the sum near 1: there the logarithm has digits of its own."""
+    x = normal(203, 500, dtype=dtype, scale=2.0)
+    x -= np.linspace(0, 80, 500).astype(dtype)
+    x[np.arange(500) % 203, np.arange(500)] = 0
+    check_columns(x, dtype)
+    got = softmap.logsumexp(x, axis=0)
+    others = np.where(x == 0, -INF, x).astype(np.longdouble)
+    want = np.log1p(np.exp(others).sum(axis=0))
+    error = np.abs(got - want) / np.spacing(want.astype(dtype))
+    assert error.max() <= LOGSUMEXP_OF_MAXIMUM_0_ULP[dtype] + MORE_ULP_OF_MANY_ROWS[dtype] + 0.5
+    lse = np.log(np.exp(x.astype(np.longdouble)).sum(axis=0))
+    check_columns((x - lse).astype(dtype), dtype)
 
 
 @every_dtype
-def test_softmax_of_columns_with_special_values(backend, dtype):
+def test_columns_with_special_values(backend, dtype):
     """As along rows; the other columns keep their bits, whatever is beside."""
     x = normal(700, 50, dtype=dtype)
-    want = softmap.softmax(x, axis=0)
+    before = {function: function(x, axis=0) for function in FUNCTIONS}
     x[699, 3], x[0, 8], x[:, 20] = NAN, INF, -INF
     x[1:, 21], x[:300, 22] = -INF, -INF
     x[:, 23] = np.array(x[:, 23], np.float64) * 0 - 3e4
+    x[[0, 300], 24] = NAN
+    x[[1, 9], 25] = INF
     got = softmap.softmax(x, axis=0)
-    for column in (3, 8, 20):
+    for column in (3, 8, 20, 24, 25):
         assert np.isnan(got[:, column].astype(np.float64)).all()
     assert got[0, 21] == 1
     assert (got[1:, 21] == 0).all()
     assert (got[:300, 22] == 0).all()
     np.testing.assert_array_equal(got[:, 23], np.array(1 / 700).astype(x.dtype))
-    others = [c for c in range(50) if c not in (3, 8, 20, 21, 22, 23)]
-    np.testing.assert_array_equal(bits(got)[:, others], bits(want)[:, others])
-    out = x.copy()
-    softmap.softmax(out, axis=0, out=out)
-    np.testing.assert_array_equal(bits(out), bits(got))
+    others = [c for c in range(50) if c not in (3, 8, *range(20, 26))]
+    for function, want in before.items():
+        result = function(x, axis=0)
+        np.testing.assert_array_equal(bits(result)[..., others], bits(want)[..., others])
+        by_rows = function(np.ascontiguousarray(x.T), axis=1).T
+        for column in (3, 8, 20, 21, 23, 24, 25):
+            a, b = (np.asarray(r[..., column], np.float64) for r in (result, by_rows))
+            np.testing.assert_allclose(a, b, rtol=2.0 ** -LAST_BITS[dtype], atol=0)
+        if function is not softmap.logsumexp:
+            out = x.copy()
+            function(out, axis=0, out=out)
+            np.testing.assert_array_equal(bits(out), bits(result))
 
 
 @each_dtype
-def test_softmax_of_columns_does_not_depend_on_place_and_threads(backend, dtype):
+def test_columns_do_not_depend_on_place_and_threads(backend, dtype):
     x = normal(600, 2100, dtype=dtype)
-    want = softmap.softmax(x, axis=0, n_threads=1)
-    np.testing.assert_array_equal(softmap.softmax(x, axis=0, n_threads=3), want)
-    np.testing.assert_array_equal(softmap.softmax(x[:, 5:90], axis=0), want[:, 5:90])
-    wide = np.zeros((600, 2117), dtype)
-    softmap.softmax(x, axis=0, out=wide[:, 9:-8])
-    np.testing.assert_array_equal(wide[:, 9:-8], want)
     t = np.linspace(0.5, 2, 2100).astype(dtype)
-    got = softmap.softmax(x, axis=0, temperature=t)
-    np.testing.assert_array_equal(got, softmap.softmax(x / t, axis=0))
+    for function in FUNCTIONS:
+        want = function(x, axis=0, n_threads=1)
+        np.testing.assert_array_equal(function(x, axis=0, n_threads=3), want)
+        np.testing.assert_array_equal(function(x[:, 5:90], axis=0), want[..., 5:90])
+        got = function(x, axis=0, temperature=t)
+        np.testing.assert_array_equal(got, function(x / t, axis=0))
+        if function is softmap.logsumexp:
+            continue
+        for room in (np.zeros((600, 2117), dtype), np.zeros((2117, 600), dtype).T):
+            function(x, axis=0, out=room[:, 9:-8])
+            np.testing.assert_array_equal(room[:, 9:-8], want)

@@ -22,9 +22,9 @@ struct BesideTop {
 };
 
 template <class L, class T = typename core::lane<L>::Scalar>
-[[gnu::always_inline]] inline BesideTop<L> beside_top_of(L top, WithRest<L> smaller, L ties) {
+[[gnu::always_inline]] inline BesideTop<L> beside_top_of(L top, WithRest<L> smaller, L ties, L reference) {
   L low;
-  const L largest = ScaledExp<T>(reference_of(top))(top, low), inverse = reciprocal(largest), ratio = smaller.sum * inverse;
+  const L largest = ScaledExp<T>(reference)(top, low), inverse = reciprocal(largest), ratio = smaller.sum * inverse;
   return {top, {ratio, (fmadd(-ratio, largest, smaller.sum) + fmadd(-ratio, low, smaller.rest)) * inverse}, ties};
 }
 
@@ -56,7 +56,7 @@ BesideTop<L> beside_top_of_long_rows(const Block<S>& b) {
   const auto tie = [&](Index r, Index i) { return select(b.kept_row(r, i) < zero, one, zero); };
   L ties[L::size];
   b.over_rows(ties, zero, one, tie, Plus{});
-  return beside_top_of(top, b.sum_of_rows(T(0), smaller), over_lanes<T>(ties, Plus{}));
+  return beside_top_of(top, b.sum_of_rows(T(0), smaller), over_lanes<T>(ties, Plus{}), reference);
 }
 
 // Of blocks that lie one after the other in memory.
@@ -82,7 +82,9 @@ template <int kN, class S, class L = LanesOf<S>>
       }
       ties[q] = same;
     }
-    for (int q = 0; q < n_blocks; ++q) beside[q] = beside_top_of(columns.top[q], tree<kN>(e[q], Plus{}), ties[q]);
+    for (int q = 0; q < n_blocks; ++q) {
+      beside[q] = beside_top_of(columns.top[q], tree<kN>(e[q], Plus{}), ties[q], reference_of(columns.top[q]));
+    }
   } else {
     beside[0] = beside_top_of_long_rows(b);
   }

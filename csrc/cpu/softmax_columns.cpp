@@ -1,7 +1,6 @@
-// Softmax of long rows that lie side by side in memory, as along the first axis of a matrix: a lane a row, called a column here.
-// Nothing is transposed: memory is read in its own order, twice.
-#include "cpu/lanes_exp.h"
-#include "cpu/softmax_exact.h"
+// The softmax family on long rows that lie side by side in memory, as along the first axis of a matrix: a lane a row, called a
+// column here. Nothing is transposed: memory is read in its own order, twice (once for logsumexp).
+#include "cpu/log_softmax_short.h"
 #include "cpu/softmax_paths.h"
 #include "softmax.h"
 
@@ -10,8 +9,9 @@ namespace {
 
 // exp is held as in softmax_short.h, with a reference a column that follows its maximum: first it puts the largest of the first
 // elements at 2^kPlace; where a later one would lie above 2^kMost, it is set anew and the sum is scaled, exactly.
-template <class T>
-inline constexpr T kPlace = sizeof(T) == 4 ? T(60) : T(400);
+//
+// Logarithms are those of log_softmax_short.h: the largest element so far waits beside the sum, and what it is when a larger one
+// comes is added then.
 template <class T>
 inline constexpr T kMost = sizeof(T) == 4 ? T(92) : T(900);
 template <class T>
@@ -21,31 +21,47 @@ inline constexpr Index kColumns = 1024;  // taken by one thread in a go, at most
 inline constexpr int kDeep = 8;          // elements of a column that are read together
 
 // Rows first .. first + count of x, which lie side by side there.
-template <class S>
+template <class S, bool kLog>
 class Columns {
   using T = Compute<S>;
   using L = Lanes<T>;
   static constexpr Index kSize = L::size;
 
  public:
-  Columns(const Rows<const S>& x, PerRow<T> temperature, const Rows<S>& out, Index first, Index count, bool streams)
+  Columns(const Rows<const S>& x, PerRow<T> temperature, Index first, Index count)
       : x_(x.row(first)),
         step_(x.along.stride[0]),
         n_(x.along.size()),
+        first_(first),
         count_(count),
-        temperature_{temperature.data + first * temperature.stride, temperature.stride},
-        out_(out),
-        side_by_side_(lie_side_by_side(out, first, count)),
-        streams_(streams) {
-    for (Index c = 0; c < (side_by_side_ ? 1 : count); ++c) column_[c] = out.row(first + c);
+        temperature_{temperature.data + first * temperature.stride, temperature.stride} {}
+
+  // softmax, or log_softmax.
+  void map(const Rows<S>& out, bool streams) {
+    along_out_ = &out.along;
+    side_by_side_ = lie_side_by_side(out, first_, count_);
+    streams_ = streams;
+    for (Index c = 0; c < (side_by_side_ ? 1 : count_); ++c) column_[c] = out.row(first_ + c);
+    plain() ? map_as<true>() : map_as<false>();
   }
 
-  void softmax() { plain() ? softmax_as<true>() : softmax_as<false>(); }
+  void logsumexp(S* out)
+    requires kLog
+  {
+    plain() ? add_all<true>() : add_all<false>();
+    for (Index c = 0; c < count_; c += kSize) {
+      if (finish(c, out + c)) continue;
+      const Scratch<S> column(1, n_);
+      for (int k = 0; k < width(c); ++k) {
+        if (is_special(c + k)) out[c + k] = core::to_storage<S>(exact_logsumexp(row(c + k, column[0]), temperature_[c + k]));
+      }
+    }
+  }
 
  private:
   // kPlain: all temperatures are 1.
   template <bool kPlain>
-  void softmax_as() {
+  void add_all() {
     const Index whole = count_ / kSize * kSize;
     Index i = 0;
     for (; i + kDeep <= n_; i += kDeep) {
@@ -56,10 +72,15 @@ class Columns {
       for (Index c = 0; c < whole; c += kSize) add<kPlain, true, 1>(i, c);
       if (whole < count_) add<kPlain, false, 1>(i, whole);
     }
-    bool special = false;
-    for (Index c = 0; c < count_; c += kSize) special |= finish(c);
-    if (special) return softmax_with_special();
-    for (i = 0; i < n_; ++i) {
+  }
+  template <bool kPlain>
+  void map_as() {
+    add_all<kPlain>();
+    const Index whole = count_ / kSize * kSize;
+    bool fine = true;
+    for (Index c = 0; c < count_; c += kSize) fine &= finish(c);
+    if (!fine) return map_with_special();
+    for (Index i = 0; i < n_; ++i) {
       if (!side_by_side_) {
         for (Index c = 0; c < count_; c += kSize) write(i, c);
         continue;
@@ -102,9 +123,13 @@ class Columns {
       __builtin_prefetch(x_ + (i + k + 2 * kDeep) * step_ + c, 0, 2);
       v[k] = z<kPlain, kWhole>(i + k, c);
     }
-    L top = v[0];
+    L top = kLog && i > 0 ? L::load(top_ + c) : L(-kInf<T>);
 #pragma GCC unroll 16
-    for (int k = 1; k < depth; ++k) top = max(v[k], top);
+    for (int k = 0; k < depth; ++k) {
+      const L largest = max(v[k], top);
+      if constexpr (kLog) v[k] = min(top, v[k]);  // NaN, too
+      top = largest;
+    }
     const L place = top * L(core::kLog2E<T>), lowest(T(-2) * kScaledExpLimit<T>);
     L reference = i == 0 ? lowest : L::load(reference_ + c), sum = i == 0 ? L(T(0)) : L::load(sum_ + c);
     L low = i == 0 ? L(T(0)) : L::load(low_ + c);
@@ -116,33 +141,54 @@ class Columns {
       reference = anew;
     }
     const ScaledExp<T> exp(reference);
+    WithRest<L> total{sum, low};
+    if constexpr (kLog) {
+      WithRest<L> e[depth];
 #pragma GCC unroll 16
-    for (int k = 0; k < depth; ++k) v[k] = exp(v[k]);
-    L fresh = v[0];
-    if constexpr (depth == kDeep) {
-      fresh = ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
+      for (int k = 0; k < depth; ++k) e[k].sum = exp(v[k], e[k].rest);
+      total = total + tree<depth>(e, Plus{});
+      top.store(top_ + c);
+    } else {
+#pragma GCC unroll 16
+      for (int k = 0; k < depth; ++k) v[k] = exp(v[k]);
+      total = total + tree<depth>(v, Plus{});
     }
-    L rounding;
-    core::two_sum(sum, fresh, rounding).store(sum_ + c);
-    (low + rounding).store(low_ + c);
+    total.sum.store(sum_ + c);
+    total.rest.store(low_ + c);
     reference.store(reference_ + c);
   }
 
-  // The sums become factors. True where a column is out of the range of ScaledExp; these have the factor 0.
-  bool finish(Index c) {
-    const L one(T(1)), zero(T(0)), sum = L::load(sum_ + c), low = L::load(low_ + c), reference = L::load(reference_ + c);
-    const auto fine = (L(kLeastSum<T>) <= sum) & (sum < L(kInf<T>)) & (abs(reference) < L(kScaledExpLimit<T>));
-    const L scale = one / sum, rest = fmadd(-low, scale, fmadd(-sum, scale, one)) * scale;
-    select(fine, scale, zero).store(sum_ + c);
-    select(fine, rest, zero).store(low_ + c);
-    return !all(fine);
+  // The sums become factors, or what is taken from z after its maximum; `log_sum` is for that of logsumexp. False where a column
+  // is out of the range of ScaledExp.
+  bool finish(Index c, S* log_sum = nullptr) {
+    const L one(T(1)), nan(kNaN<T>), reference = L::load(reference_ + c);
+    const WithRest<L> sum{L::load(sum_ + c), L::load(low_ + c)};
+    auto fine = (sum.sum < L(kInf<T>)) & (abs(reference) < L(kScaledExpLimit<T>));
+    if constexpr (kLog) {
+      const L top = L::load(top_ + c);
+      const auto log = log_sum_of(beside_top_of(top, sum, one, reference), nan);
+      fine = fine & (abs(top) < L(kScaledExpLimit<T>));
+      log.excess.store(sum_ + c);
+      if (log_sum) count_ - c < kSize ? store<S>(log.sum, log_sum, width(c)) : store(log.sum, log_sum);
+    } else {
+      fine = fine & (L(kLeastSum<T>) <= sum.sum);
+      const L scale = one / sum.sum;
+      scale.store(sum_ + c);
+      (fmadd(-sum.rest, scale, fmadd(-sum.sum, scale, one)) * scale).store(low_ + c);
+    }
+    select(fine, reference, nan).store(reference_ + c);
+    return all(fine);
   }
-  bool is_special(Index c) const { return sum_[c] == T(0); }
+  bool is_special(Index c) const { return reference_[c] != reference_[c]; }
 
   template <bool kPlain, bool kWhole>
   [[gnu::always_inline]] L value(Index i, Index c) const {
-    const L e = ScaledExp<T>(L::load(reference_ + c))(z<kPlain, kWhole>(i, c));
-    return fmadd(e, L::load(sum_ + c), e * L::load(low_ + c));
+    if constexpr (kLog) {
+      return (z<kPlain, kWhole>(i, c) - L::load(top_ + c)) - L::load(sum_ + c);
+    } else {
+      const L e = ScaledExp<T>(L::load(reference_ + c))(z<kPlain, kWhole>(i, c));
+      return fmadd(e, L::load(sum_ + c), e * L::load(low_ + c));
+    }
   }
   // One register of them, to anywhere.
   [[gnu::noinline]] void write(Index i, Index c) const {
@@ -151,19 +197,19 @@ class Columns {
     for (int k = 0; k < width(c); ++k) *at(i, c + k) = one[k];
   }
   S* at(Index i, Index c) const {
-    return side_by_side_ ? column_[0] + i * out_.along.stride[0] + c : column_[c] + out_.along.offset(i);
+    return side_by_side_ ? column_[0] + i * along_out_->stride[0] + c : column_[c] + along_out_->offset(i);
   }
 
   // Registers with a column out of range one by one: such columns are taken exactly, and put in place when the others are
   // written.
-  [[gnu::noinline]] void softmax_with_special() {
+  [[gnu::noinline]] void map_with_special() {
     const Scratch<S> exact(1, (kSize + 1) * n_);
     for (Index c = 0; c < count_; c += kSize) {
       for (int k = 0; k < width(c); ++k) {
         if (!is_special(c + k)) continue;
-        S* const column = exact[0] + kSize * n_;
-        for (Index i = 0; i < n_; ++i) column[i] = x_[i * step_ + c + k];
-        exact_softmax(Row<S>{column, n_, nullptr}, temperature_[c + k], exact[0] + k * n_);
+        const Row<S> column = row(c + k, exact[0] + kSize * n_);
+        S* const result = exact[0] + k * n_;
+        kLog ? exact_log_softmax(column, temperature_[c + k], result) : exact_softmax(column, temperature_[c + k], result);
       }
       for (Index i = 0; i < n_; ++i) write(i, c);
       if (streams_) stream_fence();
@@ -173,13 +219,20 @@ class Columns {
     }
   }
 
+  // A copy of one column in `to`.
+  Row<S> row(Index c, S* to) const {
+    for (Index i = 0; i < n_; ++i) to[i] = x_[i * step_ + c];
+    return {to, n_, nullptr};
+  }
+
   const S* x_;
-  Index step_, n_, count_;
+  Index step_, n_, first_, count_;
   PerRow<T> temperature_;
-  const Rows<S>& out_;
+  const Axes* along_out_;
   bool side_by_side_, streams_;
   S* column_[kColumns];  // where the columns begin, or the first of them
-  alignas(64) T reference_[kColumns], sum_[kColumns], low_[kColumns];
+  // Of each column; the reference is NaN where it must be taken exactly.
+  alignas(64) T reference_[kColumns], top_[kColumns], sum_[kColumns], low_[kColumns];
 };
 
 }  // namespace
@@ -190,30 +243,55 @@ bool are_columns(const Rows<const S>& x) {
   return x.along.size() > kMostShort && lie_side_by_side(x, 0, kWidth);
 }
 
-template <class S>
-void columns_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
-  constexpr Index kWidth = LanesOf<S>::size, kLine = kWidth * sizeof(S);
-  const Index n = x.along.size(), n_rows = x.across.size(), wide = x.across.extent[x.across.n - 1];
-  const Index n_pieces = (wide + kColumns - 1) / kColumns;
-  const bool large = 2 * sizeof(S) * static_cast<std::size_t>(n_rows * n) >= runtime().cache_bytes(3);
-  parallel_for(exec, n_rows / wide * n_pieces, 1, n_rows * n, [&](Index begin, Index end, int) {
+namespace {
+
+// body(first, count) for pieces of at most kColumns columns that lie side by side.
+template <class S, class Body>
+void each_piece(const Rows<const S>& x, const Exec& exec, const Body& body) {
+  const Index n_rows = x.across.size(), wide = x.across.extent[x.across.n - 1], n_pieces = (wide + kColumns - 1) / kColumns;
+  parallel_for(exec, n_rows / wide * n_pieces, 1, n_rows * x.along.size(), [&](Index begin, Index end, int) {
     for (Index piece = begin; piece < end; ++piece) {
-      const Index done = piece % n_pieces * kColumns, first = piece / n_pieces * wide + done;
-      const Index count = wide - done < kColumns ? wide - done : kColumns;
-      const bool streams =
-          sizeof(S) == sizeof(Compute<S>) && large && lie_side_by_side(out, first, count) && out.along.stride[0] % kWidth == 0;
-      const Index beyond = static_cast<Index>(reinterpret_cast<std::uintptr_t>(out.row(first)) % kLine / sizeof(S));
-      Index head = streams && beyond > 0 ? kWidth - beyond : 0;  // columns before the first whole line
-      if (head > count) head = count;
-      if (head > 0) Columns<S>(x, temperature, out, first, head, false).softmax();
-      if (count > head) Columns<S>(x, temperature, out, first + head, count - head, streams).softmax();
+      const Index done = piece % n_pieces * kColumns;
+      body(piece / n_pieces * wide + done, wide - done < kColumns ? wide - done : kColumns);
     }
   });
 }
 
-#define SOFTMAP_INSTANTIATE(S)                     \
-  template bool are_columns(const Rows<const S>&); \
-  template void columns_softmax(const Rows<const S>&, PerRow<Compute<S>>, const Rows<S>&, const Exec&);
+template <bool kLog, class S>
+void map_columns(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
+  constexpr Index kWidth = LanesOf<S>::size, kLine = kWidth * sizeof(S);
+  const bool large = 2 * sizeof(S) * static_cast<std::size_t>(x.across.size() * x.along.size()) >= runtime().cache_bytes(3);
+  each_piece(x, exec, [&](Index first, Index count) {
+    const bool streams =
+        sizeof(S) == sizeof(Compute<S>) && large && lie_side_by_side(out, first, count) && out.along.stride[0] % kWidth == 0;
+    const Index beyond = static_cast<Index>(reinterpret_cast<std::uintptr_t>(out.row(first)) % kLine / sizeof(S));
+    Index head = streams && beyond > 0 ? kWidth - beyond : 0;  // columns before the first whole line
+    if (head > count) head = count;
+    if (head > 0) Columns<S, kLog>(x, temperature, first, head).map(out, false);
+    if (count > head) Columns<S, kLog>(x, temperature, first + head, count - head).map(out, streams);
+  });
+}
+
+}  // namespace
+
+template <class S>
+void columns_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
+  map_columns<false>(x, temperature, out, exec);
+}
+template <class S>
+void columns_log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
+  map_columns<true>(x, temperature, out, exec);
+}
+template <class S>
+void columns_logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, const Exec& exec) {
+  each_piece(x, exec, [&](Index first, Index count) { Columns<S, true>(x, temperature, first, count).logsumexp(out + first); });
+}
+
+#define SOFTMAP_INSTANTIATE(S)                                                                              \
+  template bool are_columns(const Rows<const S>&);                                                          \
+  template void columns_softmax(const Rows<const S>&, PerRow<Compute<S>>, const Rows<S>&, const Exec&);     \
+  template void columns_log_softmax(const Rows<const S>&, PerRow<Compute<S>>, const Rows<S>&, const Exec&); \
+  template void columns_logsumexp(const Rows<const S>&, PerRow<Compute<S>>, S*, const Exec&);
 SOFTMAP_INSTANTIATE(float)
 SOFTMAP_INSTANTIATE(double)
 SOFTMAP_INSTANTIATE(Half)

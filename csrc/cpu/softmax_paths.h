@@ -31,5 +31,9 @@ template <class S>
 bool are_columns(const Rows<const S>& x);
 template <class S>
 void columns_softmax(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, const Rows<S>& out, const Exec& exec);
+template <class S>
+void columns_log_softmax(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, const Rows<S>& out, const Exec& exec);
+template <class S>
+void columns_logsumexp(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, S* out, const Exec& exec);
 
 }  // namespace softmap::cpu
