@@ -39,6 +39,8 @@ TWO_AXES = [
     (SOFTMAX, (1_000_000, 2), -1, "float32"),
     (SOFTMAX, (500_000, 20), -1, "float32"),
     (SOFTMAX, (1024, 4096), 0, "float32"),
+    (LOG, (1024, 4096), 0, "float32"),
+    (LSE, (1024, 4096), 0, "float32"),
     (SOFTMAX, (1024, 1024), -1, "float32"),
     (SOFTMAX, (64, 1024), -1, "float32"),
     (LSE, (64, 128_256), -1, "float32"),
