@@ -220,6 +220,23 @@ def test_from_matrix():
     assert Comparisons.from_matrix(wins.tolist()).items == (0, 1, 2)
 
 
+def test_from_matrix_takes_the_labels_of_a_frame():
+    pd = pytest.importorskip("pandas")
+    wins = pd.DataFrame([[0, 3], [1, 0]], index=["x", "y"], columns=["x", "y"])
+    ties = pd.DataFrame([[0, 2], [2, 0]], index=["x", "y"], columns=["x", "y"])
+    from_matrix = Comparisons.from_matrix
+    want = from_matrix(wins.to_numpy(), tie_counts=ties.to_numpy(), items=["x", "y"])
+    assert from_matrix(wins, tie_counts=ties) == want
+    assert from_matrix(wins, tie_counts=ties.to_numpy()) == want
+    assert from_matrix(wins.to_numpy(), tie_counts=ties) == want
+    assert from_matrix(wins, items=["p", "q"]).items == ("p", "q")
+    assert from_matrix(pd.DataFrame([[0, 3], [1, 0]])).items == (0, 1)
+    with pytest.raises(ValueError, match=r"wins has rows \['x', 'y'\] and columns \['y', 'x'\], "):
+        from_matrix(wins[["y", "x"]])
+    with pytest.raises(ValueError, match=r"wins is labelled \['x', 'y'\], but tie_counts \['z', "):
+        from_matrix(wins, tie_counts=ties.rename(index={"x": "z"}, columns={"x": "z"}))
+
+
 def test_from_matrix_fractions_are_so_many_comparisons():
     c = Comparisons.from_matrix([[0.5, 0.25], [0.75, 0.5]])
     assert c.wins.tolist() == [0.25]

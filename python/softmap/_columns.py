@@ -271,6 +271,21 @@ def read_weights(where: str, weights: Any, rows: int) -> Floats:
     return weight
 
 
+def labels_of_table(where: str, name: str, values: Any) -> list[Hashable] | None:
+    """Return the labels of a frame that has the same for rows and columns; None without labels."""
+    axes = [getattr(values, axis, None) for axis in ("index", "columns")]
+    if not all(hasattr(axis, "tolist") for axis in axes):
+        return None
+    labels: list[Hashable]
+    labels, columns = (axis.tolist() for axis in axes)  # type: ignore[union-attr]
+    if labels != columns:
+        raise ValueError(
+            f"{where}: {name} has rows {labels} and columns {columns}, they must be the "
+            f"same items in the same order (as by {name}.reindex(index=names, columns=names))"
+        )
+    return labels
+
+
 def read_table(where: str, name: str, values: Any) -> Floats:
     """Return a square table of finite amounts with a zero diagonal."""
     array = _real(where, name, values, f"pass {name}.filled(0)")

@@ -21,6 +21,7 @@ from softmap._columns import (
     Ints,
     are_words,
     count_cells,
+    labels_of_table,
     members_of,
     outcome_column,
     read_codes,
@@ -221,13 +222,14 @@ class Comparisons:
         tie_counts : array (n, n), optional
             Symmetric; each tie counts once (tie_counts[i, j] is the number of ties of i and j).
         items : sequence of n different labels, optional
-            0 .. n-1 by default.
+            0 .. n-1 by default; of a pandas frame its index, which must equal its columns.
 
         Raises
         ------
         ValueError
             Not square, fewer than 2 items, an entry that is negative, NaN, infinite or above 1e15,
-            ties that are not symmetric, no comparison at all, items that repeat or of wrong number.
+            ties that are not symmetric, no comparison at all, items that repeat or of wrong number,
+            frames whose rows and columns are labelled differently.
         TypeError
             Entries that are not real numbers, a masked array.
 
@@ -238,6 +240,12 @@ class Comparisons:
         (array([3]), array([1]), False)
         """
         where = "Comparisons.from_matrix"
+        of_wins = labels_of_table(where, "wins", wins)
+        of_ties = labels_of_table(where, "tie_counts", tie_counts)
+        if of_wins is not None and of_ties is not None and of_wins != of_ties:
+            raise ValueError(f"{where}: wins is labelled {of_wins}, but tie_counts {of_ties}")
+        if items is None:
+            items = of_wins if of_wins is not None else of_ties
         table = read_table(where, "wins", wins)
         n = len(table)
         ties = (
