@@ -155,6 +155,25 @@ def test_an_error_of_a_primitive_is_one_of_the_recipe(call, message):
         call(FUNCTIONS)
 
 
+@pytest.mark.parametrize("name", sorted(k for k, f in RECIPES.items() if hasattr(f, "__wrapped__")))
+def test_wrong_arguments_are_said_of_the_recipe(name):
+    """What is missing, unknown, or no number where a number is wanted."""
+    with pytest.raises(TypeError, match=rf"^{re.escape(name)}: missing a required argument"):
+        FUNCTIONS[name]()
+    parameters = inspect.signature(FUNCTIONS[name]).parameters.values()
+    needed = {
+        p.name: 1.0 if p.annotation is float else np.ones((2, 3))
+        for p in parameters
+        if p.default is p.empty
+    }
+    with pytest.raises(TypeError, match=rf"^{re.escape(name)}: got an unexpected keyword argument"):
+        FUNCTIONS[name](**needed, no_such_option=1)
+    for number in (p.name for p in parameters if p.annotation is float):
+        for value in ("1", None, [1.0], np.nan, -np.inf):
+            with pytest.raises((TypeError, ValueError), match=rf"^{re.escape(name)}: {number} = "):
+                FUNCTIONS[name](**needed | {number: value})
+
+
 @each_recipe_of_arrays
 def test_recipe_takes_array_api_arrays(name):
     strict = pytest.importorskip("array_api_strict")

@@ -25,6 +25,7 @@ from softmap._check import (
     as_array,
     as_float_array,
     as_kernel_array,
+    check_number,
     converted,
     empty,
     host_only,
@@ -104,8 +105,9 @@ def recipe(
     results are values here, so that nothing warns. Arrays on a device come as CuPy's, to which
     NumPy's functions hand on what they are given. Dask arrays stay lazy: `core` is the number of
     last axes of an argument that belong to one problem, where that is not 1 for rows and 0 for
-    others. It is None where problems are not apart, so that all data are needed at once. Without
-    `blocks` they are not dealt out to threads: a recipe that is one call of a kernel.
+    others. It is None where problems are not apart, so that all data are needed at once. What is
+    annotated as a float must be a number, finite or +inf. Without `blocks` they are not dealt out
+    to threads: a recipe that is one call of a kernel.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -114,10 +116,18 @@ def recipe(
         axes = {k: int(read in (rows, float_rows)) for k, read in readers.items()} | dict(
             core or {}
         )
+        numbers = [k for k, p in signature.parameters.items() if p.annotation is float]
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}: {error}") from None
+            for k in numbers:
+                number = bound.arguments.get(k, np.inf)
+                if not (isinstance(number, float) and number == np.inf):
+                    check_number(name, k, number)
             given = {k: v for k, v in bound.arguments.items() if k in readers and v is not None}
             library, like = common_library_of_peers(name, **given)
             if library is DASK and core is not None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from softmap._check import check_number
 from softmap.pairwise import preference
 from softmap.systems._recipe import (
     at,
@@ -58,6 +59,7 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
     >>> np.expm1(z_loss.loss([1.0, 3.0], 1, b=1.0)).round(12)  # z = 1
     np.float64(1.0)
     """
+    check_number("z_loss.loss", "a", a, positive=True)
     column = one_a_row("z_loss.loss", "target", target, outputs, "outputs")
     if not outputs.shape[-1]:
         return np.full_like(outputs, np.nan, shape=column.shape)
