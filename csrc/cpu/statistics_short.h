@@ -9,7 +9,7 @@
 namespace softmap::cpu {
 namespace {
 
-inline constexpr Index kMostTransposed = 64;  // columns
+inline constexpr Index kMostTransposed = 256;  // columns
 
 // As many rows as a register has lanes, column by column; `n` columns.
 template <class S, class T = Compute<S>, class L = Lanes<T>>
@@ -110,14 +110,16 @@ __attribute__((flatten)) L statistics_of_columns(const Columns<S>& c, L temperat
   select(x_target == x_target, rank, zero).store(ranks);
   for (int r = 0; r < count; ++r) out.target_rank[first + r] = static_cast<std::int64_t>(ranks[r]);
   if (weights) {
-    const L expectation = quotient(weighted, all).sum;
+    const WithRest<L> mean = quotient(weighted, all);
+    const L expectation = mean.sum + mean.rest;
     WithRest<L> squares = none;
     for (Index k = 0; k < c.n; ++k) {
       const L w = L(weights[k]) - expectation;
       squares = squares + select(p[k] == zero, p[k], p[k] * (w * w));
     }
     put(expectation, out.expectation);
-    put(quotient(squares, all).sum, out.variance);
+    const WithRest<L> mean_square = quotient(squares, all);
+    put(mean_square.sum + mean_square.rest, out.variance);
   }
   return select(fine, zero, one);
 }
