@@ -57,7 +57,7 @@ __attribute__((flatten)) void sum_terms(const S* x_row, Index first, Index last,
     L d;
     const auto p = exp_of(x, shifted, d);
     terms(x, d, scale2(p.m, p.e), i, count, sums);
-    if (++pending < 16) continue;
+    if (++pending < 8) continue;
     for (auto& sum : sums) sum.fold();
     pending = 0;
   }
