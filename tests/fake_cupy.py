@@ -188,10 +188,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, key):
         key = _host(key)
-        if any(isinstance(k, np.ndarray) for k in (key if isinstance(key, tuple) else (key,))):
+        key = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(k, np.ndarray) for k in key):
             with MEMORY.unlocked():
                 return _made(self.host[key])
-        return self._view(self.host[key])
+        # One element is an array without axes, not a number that is read.
+        return self._view(self.host[key if Ellipsis in key else (*key, ...)])
 
     def __setitem__(self, key, value):
         def write():

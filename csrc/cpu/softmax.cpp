@@ -87,8 +87,8 @@ void with_args(PerRow<T> temperature, const Body& body) {
 
 template <class S>
 void softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
-  if (is_short<S>(x.along.size())) return short_softmax(x, temperature, out, exec);
   if (are_columns(x)) return columns_softmax(x, temperature, out, exec);
+  if (is_short<S>(x.along.size())) return short_softmax(x, temperature, out, exec);
   with_args(temperature, [&](const auto& arg_of) {
     const bool stream = out.along.contiguous() && beyond_caches(out);
     return stream ? long_softmax<true>(x, arg_of, out, exec) : long_softmax<false>(x, arg_of, out, exec);
@@ -97,8 +97,8 @@ void softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<
 
 template <class S>
 void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
-  if (is_short<S>(x.along.size())) return short_log_softmax(x, temperature, out, exec);
   if (are_columns(x)) return columns_log_softmax(x, temperature, out, exec);
+  if (is_short<S>(x.along.size())) return short_log_softmax(x, temperature, out, exec);
   with_args(temperature, [&](const auto& arg_of) {
     const bool stream = out.along.contiguous() && beyond_caches(out);
     return stream ? long_log_softmax<true>(x, arg_of, out, exec) : long_log_softmax<false>(x, arg_of, out, exec);
@@ -108,8 +108,8 @@ void log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature, const R
 template <class S>
 void logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, const Exec& exec) {
   const Index n = x.along.size();
-  if (is_short<S>(n)) return short_logsumexp(x, temperature, out, exec);
   if (are_columns(x)) return columns_logsumexp(x, temperature, out, exec);
+  if (is_short<S>(n)) return short_logsumexp(x, temperature, out, exec);
   const Scratch<S> buffer(row_slots(x, n, exec), x.along.contiguous() ? 0 : n);
   with_args(temperature, [&](const auto& arg_of) {
     each_row(x, n, exec, buffer, [&](const Row<S>& row, Index i, int) {

@@ -1,4 +1,4 @@
-// The softmax family on long rows that lie side by side in memory, as along the first axis of a matrix: a lane a row, called a
+// The softmax family on rows that lie side by side in memory, as along the first axis of a matrix: a lane a row, called a
 // column here. Nothing is transposed: memory is read in its own order, twice (once for logsumexp).
 #include "cpu/log_softmax_short.h"
 #include "cpu/softmax_paths.h"
@@ -240,7 +240,7 @@ class Columns {
 template <class S>
 bool are_columns(const Rows<const S>& x) {
   constexpr Index kWidth = LanesOf<S>::size;
-  return x.along.size() > kMostShort && lie_side_by_side(x, 0, kWidth);
+  return x.along.size() >= kShortestColumn && lie_side_by_side(x, 0, kWidth);
 }
 
 namespace {

@@ -25,8 +25,9 @@ void short_log_softmax(const Rows<const S>& x, PerRow<core::Compute<S>> temperat
 template <class S>
 void short_logsumexp(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, S* out, const Exec& exec);
 
-// softmax_columns.cpp: rows of more than kMostShort that lie side by side in x; out may be anything.
-inline constexpr Index kMostShort = 192;  // with every instruction set
+// softmax_columns.cpp: rows of at least kShortestColumn that lie side by side in x; out may be anything. Their sums are in
+// another order, which shorter rows are spared: these have the same bits wherever they lie.
+inline constexpr Index kShortestColumn = 17;
 template <class S>
 bool are_columns(const Rows<const S>& x);
 template <class S>

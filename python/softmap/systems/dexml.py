@@ -82,7 +82,7 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     s.reshape(-1)[label] = -np.inf
     negatives = logsumexp(s, -1).reshape(-1)
     own = preference(own, np.take(negatives, row), log=True)
-    s.fill(np.nan)
+    s[...] = np.nan
     s.reshape(-1)[label] = own
     total, n_right = (np.bincount(row, w, negatives.size) for w in (own, None))
     loss = in_dtype(-total / n_right, s).reshape(s.shape[:-1])
