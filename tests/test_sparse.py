@@ -199,6 +199,15 @@ def test_many_items_have_scores_and_errors(errors):
     assert np.array_equal(again.standard_errors, found.standard_errors)
 
 
+def test_no_finding_needs_errors_where_none_are_asked_for():
+    left = np.repeat(np.arange(119), 20)  # by the graph, which leaves the terms of the cells behind
+    c = Comparisons.from_pairs(left, left + 1, np.arange(left.size) % 20 < 15, items=120)
+    needs = {"prior_decides", "position_bias"}
+    for errors, expected in (("sandwich", needs), ("none", set())):
+        found = fit(c, prior_sd=0.3, errors=errors, on_trouble="ignore")
+        assert needs & {finding.code for finding in found.diagnostics.findings} == expected
+
+
 def test_rough_errors_are_a_finding():
     c = outcomes_of("ladder", 2100, 9)  # errors of all depend on all others
     with pytest.warns(softmap.DataWarning, match="standard errors are estimates that are off by"):

@@ -342,8 +342,8 @@ class Comparisons:
         """
         where = "Comparisons.among"
         names = read_names(where, items)
-        used = np.unique(np.concatenate([self.left, self.right]))
-        lost = [self.items[k] for k in used if self.items[k] not in {*names}]
+        known = {*names}
+        lost = [self.items[k] for k in compared_items(self) if self.items[k] not in known]
         if lost:
             raise ValueError(f"{where}: {lost[0]!r} has comparisons and is not among the items")
         return self._onto(names, self.ordered)
@@ -526,6 +526,13 @@ class Comparisons:
         skipped = f", {len(self.skipped)} skipped" * bool(self.skipped)
         order = "ordered" if self.ordered else "order unknown"
         return f"Comparisons({items}, {rows}{skipped}, {pairs}, {order})"
+
+
+def compared_items(c: Comparisons) -> Ints:
+    """Return the indices of the items that have comparisons, sorted."""
+    used = np.zeros(len(c.items), dtype=np.bool_)
+    used[c.left] = used[c.right] = True
+    return np.flatnonzero(used)
 
 
 def collect(

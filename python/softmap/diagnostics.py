@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Hashable, Iterable
 
 import numpy as np
@@ -156,9 +157,11 @@ def _components(items: tuple[Hashable, ...], group: Ints) -> tuple[tuple[Hashabl
     if not group.any():
         return (items,)
     order = np.argsort(group, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
-    parts.sort(key=lambda part: -part.size)
-    return tuple(tuple(items[k] for k in part) for part in parts)
+    names = [items[k] for k in order.tolist()]
+    ends = [*(np.flatnonzero(np.diff(group[order])) + 1).tolist(), len(names)]
+    parts = [tuple(names[a:b]) for a, b in itertools.pairwise([0, *ends])]
+    parts.sort(key=len, reverse=True)
+    return tuple(parts)
 
 
 def _splits(items: tuple[Hashable, ...], seen: Survey) -> list[Finding]:

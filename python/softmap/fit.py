@@ -191,8 +191,10 @@ def fit(
     if errors != "none" or gradient is None:
         terms, gradient = problem.evaluate(theta)
         value = float(terms.value.sum())
+    if errors == "none":
+        terms = None
     scores, v, uncertainty = mean + theta[:n], None, 0.0
-    if terms is None or errors == "none":
+    if terms is None:
         error, variances = np.full(n, np.nan), np.full(theta.size - n, np.nan)
     elif n <= MAX_COVARIANCE:
         v, variances = covariance(problem, theta, terms, errors, ties, comparisons.rows)

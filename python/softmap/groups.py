@@ -7,16 +7,14 @@ from collections.abc import Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
 from softmap import _runtime
-from softmap.comparisons import Comparisons, check_comparisons
+from softmap.comparisons import Comparisons, check_comparisons, compared_items
 from softmap.diagnostics import listed
 from softmap.errors import DataWarning
 from softmap.fit import fit
 from softmap.result import Fit
 
-_MANY_PAIRS = 30_000  # of a group: below, threads would only wait for each other's Python
+_MANY_PAIRS = 3000  # of a group: below, threads would only wait for each other's Python
 
 
 class FitGroups(Mapping[Hashable, Fit]):
@@ -101,8 +99,10 @@ def fit_groups(
         raise ValueError(f"fit_groups: these comparisons have no groups ({cure})")
 
     def fitted(part: Comparisons) -> Fit | ValueError:
-        used = np.unique(np.concatenate([part.left, part.right]))
-        part = part.among(tuple(part.items[k] for k in used))
+        used = compared_items(part)
+        if used.size < len(part.items):
+            part = part.among(tuple(part.items[k] for k in used))
+        known = {*part.items} if anchors else set()
         try:
             return fit(
                 part,
@@ -112,7 +112,7 @@ def fit_groups(
                 first_advantage=first_advantage,
                 prior_sd=prior_sd,
                 prior_mean=prior_mean,
-                anchors={k: v for k, v in (anchors or {}).items() if k in {*part.items}},
+                anchors={k: v for k, v in (anchors or {}).items() if k in known},
                 level=level,
                 errors=errors,
                 tol=tol,
