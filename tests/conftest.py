@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import zlib
 from pathlib import Path
 
 import hypothesis
@@ -56,12 +57,34 @@ class Emulated:
         return getattr(EMULATED, operation)
 
 
+def emulate(monkeypatch):
+    """Puts the emulator in the place of the CPU. Fresh memory reads as NaN until it is written."""
+    make = _runtime.empty
+
+    def empty(shape, dtype):
+        a = make(shape, dtype)
+        a.reshape(-1).view("u1")[:] = 0xFF
+        return a
+
+    monkeypatch.setattr(_runtime, "empty", empty)
+    monkeypatch.setattr(_backend, "cpu", lambda isa=None: Emulated())
+
+
+# In which order the emulator takes threads: a test has one of them, by its name, if none is given.
+SCHEDULES = ("forward", "reverse", "1")
+
+
 @pytest.fixture(params=[*RUNNABLE, *(["cuda_emulated"] if EMULATED else []), *ON_GPU])
 def backend(request, monkeypatch):
     """Name of a backend whose module all public functions use during the test."""
     if request.param == "cuda_emulated":
-        module = Emulated()
-    elif request.param == "cuda":
+        emulate(monkeypatch)
+        if "SOFTMAP_EMULATOR_SCHEDULE" not in os.environ:
+            schedule = SCHEDULES[zlib.crc32(request.node.name.encode()) % len(SCHEDULES)]
+            monkeypatch.setenv("SOFTMAP_EMULATOR_SCHEDULE", schedule)
+            request.node.add_report_section("setup", "SOFTMAP_EMULATOR_SCHEDULE", schedule)
+        return request.param
+    if request.param == "cuda":
         module = on_gpu.OnGpu()
         if on_gpu.DRY_RUN:
             on_gpu.fake_cupy.MEMORY.reset(keeps=False)

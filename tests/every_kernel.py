@@ -79,7 +79,7 @@ def matrices():
     rng = np.random.default_rng(1)
     for link, dtype, n in itertools.product(LINKS, DTYPES, (5, 8, 67, 72)):
         s = rng.normal(0, 2, (2, n)).astype(dtype)
-        room = np.empty(2 * n * n + 8, dtype)
+        room = np.full(2 * n * n + 8, np.nan, dtype)
         start = -room.ctypes.data % 16 // room.itemsize
         for k in (start, start + 1):  # whole vectors, and single numbers
             out = room[k : k + 2 * n * n].reshape(2, n, n)
@@ -120,11 +120,11 @@ def terms():
     rng = np.random.default_rng(3)
     d, counts = rng.normal(0, 2, 300), rng.integers(0, 9, (3, 300)).astype(float)
     for link in LINKS:
-        out = np.empty((3, 300))
+        out = np.full((3, 300), np.nan)
         _backend.cpu().pair_terms(d, counts[0], counts[1], link, *out)
         yield out
     for ties, strength in TIES.items():
-        out = np.empty((6, 300))
+        out = np.full((6, 300), np.nan)
         _backend.cpu().outcome_terms(d, counts, ties, strength, out)
         yield out
 
@@ -172,10 +172,11 @@ def results(family):
 
 def main():
     """Families that are named, or all, once in the emulator: for builds with a sanitizer."""
-    from conftest import Emulated
+    import pytest
 
-    emulated = Emulated()
-    _backend.cpu = lambda isa=None: emulated
+    from conftest import emulate
+
+    emulate(pytest.MonkeyPatch())
     wanted = sys.argv[1:] or [family.__name__ for family in FAMILIES]
     for family in (f for f in FAMILIES if f.__name__ in wanted):
         start = time.perf_counter()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import every_kernel
-from conftest import EMULATED, Emulated
-from softmap import _backend
+from conftest import EMULATED, emulate
+from test_device import CALLS, parts
 
 ROOT = Path(__file__).parents[1]
 EMULATOR = ROOT / "tests" / "emulator"
@@ -44,6 +44,7 @@ FOUND = {
     "misaligned_vector": {"address": "runtime error: .* misaligned address"},
     "overflow_of_an_index": {"address": "signed integer overflow"},
     "uninitialised_shared_memory": {"plain": r"wrong: y\[32\] = -?nan"},
+    "output_left_out": {"plain": r"wrong: y\[63\] = -?nan"},
     "lanes_that_have_left": {"plain": r"a lane came to its end while .* at __shfl_xor_sync"},
     "lanes_that_diverge": {"plain": "divergent lanes meet at __shfl_.* and at __shfl_"},
     "divergent_barrier": {"plain": "divergent barrier: threads of a block wait at __syncthreads"},
@@ -153,7 +154,7 @@ def test_schedule_is_checked(planted):
 def emulated(monkeypatch):
     if EMULATED is None:
         pytest.skip("_cuda_emulated is not built here")
-    monkeypatch.setattr(_backend, "cpu", lambda isa=None: Emulated())
+    emulate(monkeypatch)
     return monkeypatch
 
 
@@ -191,6 +192,22 @@ def test_every_kernel_is_among_them(emulated, tmp_path):
     launched = {int(line, 16) for line in trace.read_text().split()}
     missing = sorted(name for at, name in kernels.items() if at not in launched)
     assert not missing, "\n".join(missing)
+
+
+# But where Python has to make a Status of what is left of it.
+@pytest.mark.parametrize("case", sorted(set(CALLS) - {"score_against_anchors, fixed"}))
+def test_results_that_no_kernel_has_written_are_seen(emulated, case):
+    """Where the last block does not run: they are NaN, or no value that they can have."""
+
+    def unwritten(a):
+        a = np.atleast_1d(a)
+        return np.isnan(a).any() if a.dtype.kind == "f" else (a.view("i1") == -1).any()
+
+    for name, a in parts(CALLS[case](np.copy)).items():
+        assert a is None or not unwritten(a), name
+    emulated.setenv("SOFTMAP_EMULATOR_OMIT", "1")
+    for name, a in parts(CALLS[case](np.copy)).items():
+        assert a is None or unwritten(a), name
 
 
 def test_failed_launch_is_an_error_and_the_next_one_works(emulated):

@@ -1,8 +1,17 @@
 #pragma once
+#include <cstring>
+
 #include "bindings/array.h"
 #include "cuda/exec.h"
 
 namespace softmap::bindings {
+
+// A fresh C-contiguous array of the host that plays one of a device: in the emulator. Until it is written it reads as NaN.
+inline py::array played_array(const py::dtype& dtype, py::ssize_t ndim, const py::ssize_t* shape) {
+  py::array a = numpy_array(dtype, ndim, shape);
+  std::memset(a.mutable_data(), 0xff, static_cast<std::size_t>(a.nbytes()));
+  return a;
+}
 
 // What a call on a device needs. Its scratch memory lives as long as it does.
 class Run {
@@ -19,7 +28,7 @@ class Run {
     const py::gil_scoped_acquire gil;
     const auto size = static_cast<py::ssize_t>(bytes);
     const auto dtype = py::dtype::of<std::uint8_t>();
-    py::array memory = on_host() ? numpy_array(dtype, 1, &size) : make(dtype, py::make_tuple(size));
+    py::array memory = on_host() ? played_array(dtype, 1, &size) : make(dtype, py::make_tuple(size));
     scratch_.append(memory);
     return memory.mutable_data();
   }
@@ -53,7 +62,7 @@ inline Run run_for(const char* function, py::handle given) {
 
 // A fresh C-contiguous array of the given dtype, in memory of the device.
 inline py::array new_array(const Run& run, const py::dtype& dtype, py::ssize_t ndim, const py::ssize_t* shape) {
-  if (run.on_host()) return numpy_array(dtype, ndim, shape);
+  if (run.on_host()) return played_array(dtype, ndim, shape);
   py::tuple extents(ndim);
   for (py::ssize_t k = 0; k < ndim; ++k) extents[static_cast<std::size_t>(k)] = py::int_(shape[k]);
   return run.make(dtype, extents);

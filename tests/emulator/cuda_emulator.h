@@ -6,6 +6,7 @@
 //                               of blocks
 //   SOFTMAP_EMULATOR_RESIDENT   blocks that run at the same time: 1, and 3 under the thread sanitizer
 //   SOFTMAP_EMULATOR_FAIL       1: each launch fails as a kernel does that runs into an error, which shows at a later call
+//   SOFTMAP_EMULATOR_OMIT       1: the last blocks of each launch do not run, a cluster of them; for tests of tests
 //   SOFTMAP_EMULATOR_SMS        multiprocessors, 1: grids that are no larger than the device loop, and reuse shared memory
 #pragma once
 #include <cmath>

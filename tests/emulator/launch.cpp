@@ -259,9 +259,10 @@ int launch(const Launch& launch, const std::function<void()>& body) {
   machine.grid_live = int(n_blocks * n_threads);
   machine.resting.clear();
   const auto order = order_of(n_blocks, launch.cluster, machine.schedule);
+  const size_t n_run = number_from("SOFTMAP_EMULATOR_OMIT", 0) ? n_blocks - launch.cluster : n_blocks;
   release(&machine.begin);
-  for (size_t first = 0; first < n_blocks && machine.error.empty(); first += at_once) {
-    const size_t n = at_once < n_blocks - first ? at_once : n_blocks - first;
+  for (size_t first = 0; first < n_run && machine.error.empty(); first += at_once) {
+    const size_t n = at_once < n_run - first ? at_once : n_run - first;
     machine.ready.clear(n * n_threads);
     const Residents residents({order.begin() + ptrdiff_t(first), order.begin() + ptrdiff_t(first + n)}, n_threads,
                               first / at_once);

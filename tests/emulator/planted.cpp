@@ -3,6 +3,7 @@
 // too.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@ using namespace softmap::cuda;
 namespace {
 
 constexpr int kThreads = 64;
+constexpr std::size_t kFresh = 3 * kThreads;  // where memory starts that reads as NaN until it is written
 struct alignas(16) Four {
   float x[4];
 };
@@ -125,6 +127,11 @@ __global__ void uninitialised_shared_memory(float* y) {
   __syncthreads();
   y[threadIdx.x] = value[threadIdx.x];
 }
+// Copies into fresh memory. Bug: the last thread does not.
+template <bool bug>
+__global__ void output_left_out(float* y) {
+  if (!bug || threadIdx.x + 1 < kThreads) y[kFresh + threadIdx.x] = y[threadIdx.x];
+}
 template <bool bug>
 __global__ void lanes_that_have_left(float* y) {
   if (threadIdx.x >= 20) return;
@@ -211,7 +218,7 @@ struct Planted {
   void (*kernel[2])(float*);  // clean, bug
   unsigned blocks = 1, cluster = 1;
   bool cooperative = false;
-  std::size_t dynamic_shared = 0;
+  std::size_t dynamic_shared = 0, results = 0;  // bytes; where its results start
 };
 #define BOTH(name) {name<false>, name<true>}
 const std::map<std::string, Planted> kPlanted = {
@@ -228,6 +235,7 @@ const std::map<std::string, Planted> kPlanted = {
     {"misaligned_vector", {BOTH(misaligned_vector)}},
     {"overflow_of_an_index", {BOTH(overflow_of_an_index)}},
     {"uninitialised_shared_memory", {BOTH(uninitialised_shared_memory)}},
+    {"output_left_out", {BOTH(output_left_out), 1, 1, false, 0, kFresh}},
     {"lanes_that_have_left", {BOTH(lanes_that_have_left)}},
     {"lanes_that_diverge", {BOTH(lanes_that_diverge)}},
     {"divergent_barrier", {BOTH(divergent_barrier)}},
@@ -242,6 +250,7 @@ const std::map<std::string, Planted> kPlanted = {
 // Whether the launch succeeds and its results are right.
 bool passes(const std::string& name, const Planted& planted, bool bug) {
   std::vector<float> y(4 * kThreads, 0);
+  std::memset(y.data() + kFresh, 0xff, kThreads * sizeof(float));
   for (std::size_t i = 0; i < 2 * kThreads; ++i) y[i] = static_cast<float>(i);
   cudaLaunchConfig_t config;
   config.gridDim = dim3(planted.blocks);
@@ -261,8 +270,9 @@ bool passes(const std::string& name, const Planted& planted, bool bug) {
     return false;
   }
   for (std::size_t i = 0; i < kThreads; ++i) {
-    if (y[i] == static_cast<float>(i)) continue;
-    printf("%s wrong: y[%zu] = %g\n", name.c_str(), i, static_cast<double>(y[i]));
+    const float result = y[planted.results + i];
+    if (result == static_cast<float>(i)) continue;
+    printf("%s wrong: y[%zu] = %g\n", name.c_str(), i, static_cast<double>(result));
     return false;
   }
   return true;
