@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softmap
-from ops.softmax import DTYPES, FILTERS, HALF_DTYPES, get_dtype, kept_columns, make_row
+from ops.softmax import (
+    CUT_BOUND,
+    DTYPES,
+    FILTERS,
+    HALF_DTYPES,
+    cut_error,
+    get_dtype,
+    kept_columns,
+    make_row,
+)
 
 INF, NAN = np.inf, np.nan
 X = np.log([0.5, 0.25, 0.15, 0.1])
@@ -56,6 +65,41 @@ def test_row_filter_follows_the_definition(backend, domain, dtype, rule):
                 continue
             assert (low <= got).all(), (width, amount)
             assert (got <= high).all(), (width, amount)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF_DTYPES])
+@pytest.mark.parametrize("rule", ["top_p", "typical"])
+def test_row_filter_cuts_where_the_mass_is_reached(backend, rule, dtype):
+    """Long rows as well, whose sums round more."""
+    rng = np.random.default_rng(1)
+    for width in (3, 33, 700, 20_000):
+        x = rng.normal(0, 3, (5, width)).astype(get_dtype(dtype))
+        for amount in AMOUNTS[rule]:
+            error = cut_error(x, rule, amount, softmap.row_filter(x, rule, amount))
+            assert error.max() <= CUT_BOUND, (width, amount, error)
+
+
+@pytest.mark.parametrize("rule", ["top_p", "typical"])
+def test_wrong_cut_is_found(rule):
+    """A column too many, too few, or the wrong one; of top_p, one of two that are equal."""
+    x = np.random.default_rng(2).normal(0, 2, (40, 30)).astype(np.float32)
+    if rule == "top_p":
+        x[:, 7] = x[:, 3]
+    kept = softmap.row_filter(x, rule, 0.6)
+    assert cut_error(x, rule, 0.6, kept).max() <= CUT_BOUND
+    p = softmap.softmax(x.astype(float), -1)
+    key = -p if rule == "top_p" else abs(-np.log(p) - (p * -np.log(p)).sum(-1, keepdims=True))
+    last = np.where(kept, key, -INF).argmax(-1)
+    following = np.where(kept, INF, key).argmin(-1)
+    everywhere = np.arange(40)
+    equal = [[np.full(40, 3)]] if rule == "top_p" else []
+    for changes in ([last], [following], [last, following], *equal):
+        wrong = kept.copy()
+        for column in changes:
+            wrong[everywhere, column] ^= True
+        assert cut_error(x, rule, 0.6, wrong).min() > 100 * CUT_BOUND
+    assert (cut_error(x, rule, 0.6, np.zeros_like(kept)) == INF).all()
+    assert cut_error(x, rule, 0.6, np.ones_like(kept)).min() > 100 * CUT_BOUND
 
 
 @each_rule

@@ -268,6 +268,33 @@ def kept_columns(row, rule, amount, min_keep=1):
         return [k in key and last >= 0 and key[k] <= key[last] for k in range(len(z))]
 
 
+# How far off the mass may be at which top_p and typical cut, and the order of typical, relative to
+# |log p| of the column and of the whole row: in units of the precision.
+CUT_BOUND, ORDER_BOUND = 4.0, 4.0
+
+
+def cut_error(x, rule, amount, kept):
+    """By how much the mass of the columns kept of each row is too small, or too large without the
+    last one, in units of the precision; inf where columns before the last one are left out.
+
+    For rows of finite numbers. Where rounding decides the order, it may be either.
+    """
+    eps = np.finfo("float64" if x.dtype == "float64" else "float32").eps
+    z = x.astype(np.longdouble)
+    d = z - z.max(-1, keepdims=True)
+    p = np.exp(d) / np.exp(d).sum(-1, keepdims=True)
+    key, rounding = -d, np.zeros_like(d)
+    if rule == "typical":
+        mean = (p * -d).sum(-1, keepdims=True)
+        key, rounding = abs(-d - mean), ORDER_BOUND * eps * (mean - d)
+    last = np.where(kept, key - rounding, -np.inf).max(-1, keepdims=True)
+    in_order = (kept | (key + rounding > last)).all(-1)
+    mass = np.where(kept, p, 0).sum(-1)
+    before = np.where(kept & (key + rounding < last), p, 0).sum(-1)
+    error = np.maximum(np.maximum(amount - mass, before - amount), 0) / eps
+    return np.where(in_order & kept.any(-1), error, np.inf).astype(float)
+
+
 # How far a root of row_root may be off, relative to max(1, |t|) and to tau: the result is rounded
 # to float32; in float64 the sums limit it.
 ROOT_BOUND = {"float32": 6e-8, "float16": 6e-8, "bfloat16": 6e-8, "float64": 1e-13}
