@@ -117,9 +117,9 @@ __global__ void __launch_bounds__(kWarp)
   const int per_warp = kWarp / solver.lanes, group = static_cast<int>(threadIdx.x) / solver.lanes;
   for (int first = static_cast<int>(blockIdx.x) * per_warp; first < batch.n_slots;
        first += static_cast<int>(gridDim.x) * per_warp) {
-    const int slot =
-        first + group < batch.n_slots ? first + group : batch.n_slots - 1;  // a group without a problem does what another does
-    const bool ok = solver.load(weights, priors, batch.first + slot);
+    // A group without a problem solves the last one once more, for a slot that nobody reads.
+    const int slot = first + group, problem = slot < batch.n_slots ? slot : batch.n_slots - 1;
+    const bool ok = solver.load(weights, priors, batch.first + problem);
     const bool solved = solve_ordinary<Link>(solver, quick.options, quick.predicts, quick.keeps_hessian) && ok;
     save(solver, solved, quick, scratch.problem(slot));
     solver.sync();
@@ -199,6 +199,7 @@ template <class T, class Job>
 void fit_all(const Job& job, bool ordered, bool ties, const Priors& priors, const FitOptions& options, const Exec& exec) {
   Scratch scratch({job.n(), ordered, ties, ordered || has_border(options)});
   const Index fit_in = kScratchBytes / (scratch.size() * Index(sizeof(double))) / kBlock * kBlock, n = job.n_problems();
+  // Slots in whole blocks, so that all groups of a warp have one.
   const Index needed = (n + kBlock - 1) / kBlock * kBlock, at_once = needed < fit_in ? needed : fit_in;
   if (n > 0) scratch.memory = exec.scratch<double>(at_once * scratch.size());
   for (Index first = 0; first < n; first += at_once) {
