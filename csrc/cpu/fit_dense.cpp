@@ -83,6 +83,13 @@ Quick quick_for(const Tile& t, const FitOptions& options) {
 // The problem of a lane; spare lanes repeat the first one.
 Index problem_of(const Lot& lot, int lane) { return lot.problem[lane < lot.count ? lane : 0]; }
 
+// Asks for the tables of the next tile while this one is solved: their rows are too short for the processor to see them coming.
+void ask_for_next(const double* next, const double* end, int n) {
+  constexpr Index kLine = 64 / sizeof(double), kMost = 1 << 10;  // numbers: of a line; what leaves room in the first cache
+  const Index wanted = Index(kWidth) * n * n, there = end - next;
+  for (Index k = 0; k < wanted && k < there && k < kMost; k += kLine) __builtin_prefetch(next + k);
+}
+
 // As load_table for each lane, where all numbers are in one table of doubles: squares of it are transposed in registers.
 void load_wins(const Tables<double>& tables, const Lot& lot, Tile& t) {
   const int n = tables.n;
@@ -106,6 +113,7 @@ void load_wins(const Tables<double>& tables, const Lot& lot, Tile& t) {
       }
     }
   }
+  ask_for_next(table[kWidth - 1] + n * n, tables.wins + tables.n_problems * n * n, n);
 }
 template <class T>
 void load_tables(const Tables<T>& tables, const Lot& lot, Tile& t) {
