@@ -1,7 +1,9 @@
 """What the kernels of the built module `_cuda` take, read from its machine code; no GPU is needed.
 
 The budget is `kernel_resources.json`, written by `python tests/test_kernel_resources.py --update`
-for the module that is built, with the compiler of CUDA 13.0.
+for the module that is built, with the compiler of CUDA 13.0. With `--architectures 80,100,120` the
+sources are compiled for those instead, which takes minutes: warnings, local memory and too much of
+shared memory are errors there as well.
 """
 
 import importlib.util
@@ -12,11 +14,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
 
 BUDGET = Path(__file__).with_name("kernel_resources.json")
+SOURCES = Path(__file__).parents[1] / "csrc"
 # Numbers that may not rise; local memory is what registers are spilled to, and indexed arrays.
 COSTS = {
     "registers": "registers",
@@ -78,9 +82,9 @@ def readable(symbols):
     return dict(zip(symbols, names, strict=True))
 
 
-def measure(code):
-    """Return what each kernel takes, its local memory on any architecture."""
-    kernels, architecture, symbol = {}, "", ""
+def usage(code):
+    """Yield architecture, symbol, registers, shared and local memory of the kernels."""
+    architecture, symbol = "", ""
     for line in dump(code, "-res-usage"):
         if match := re.search(r"arch = (sm_\d+)", line):
             architecture = match[1]
@@ -88,11 +92,18 @@ def measure(code):
             symbol = match[1]
         elif match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line):
             registers, stack, shared, local = map(int, match.groups())
-            of = kernels.setdefault(symbol, dict.fromkeys([*COSTS, *GAINS], 0))
-            if architecture in (ARCHITECTURE, ""):  # a cubin says nothing
-                of["registers"] = (registers + 7) // 8 * 8  # as they are dealt out
-                of["shared"] = max(shared - 1024, 0)  # which the system takes
-            of["local"] = max(of["local"], stack + local)
+            yield architecture, symbol, registers, shared, stack + local
+
+
+def measure(code):
+    """Return what each kernel takes, its local memory on any architecture."""
+    kernels = {}
+    for architecture, symbol, registers, shared, local in usage(code):
+        of = kernels.setdefault(symbol, dict.fromkeys([*COSTS, *GAINS], 0))
+        if architecture in (ARCHITECTURE, ""):  # a cubin says nothing
+            of["registers"] = (registers + 7) // 8 * 8  # as they are dealt out
+            of["shared"] = max(shared - 1024, 0)  # which the system takes
+        of["local"] = max(of["local"], local)
     of = None
     for line in dump(code, "-sass", "-arch", ARCHITECTURE):
         if match := re.search(r"Function : (\S+)", line):
@@ -147,6 +158,24 @@ def test_kernels_of_the_module_keep_within_their_budgets():
     assert [name for name, of in measured.items() if of["local"]] == [], "registers are spilled"
 
 
+def compile_for(architecture, source, code):
+    """Compile a file as the build does, for one architecture; return what is wrong with it."""
+    run = ["nvcc", "-std=c++20", "-O3", "-DNDEBUG", "-fmad=false", "-DSOFTMAP_BACKEND=cuda"]
+    run += [f"-I{SOURCES}", "-Werror", "all-warnings", "-cubin", f"-arch={architecture}"]
+    done = subprocess.run([*run, "-o", code, source], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [done.stderr]
+    kernels = list(usage(code))
+    names = readable([symbol for _, symbol, *_ in kernels])
+    most = {"shared memory": 48 * 1024 + 1024, "local memory": 0}
+    return [
+        f"{names[symbol]} has {bytes_} bytes of {kind}"
+        for _, symbol, _, *memory in kernels
+        for (kind, limit), bytes_ in zip(most.items(), memory, strict=True)
+        if bytes_ > limit
+    ]
+
+
 PLANTED = """
 __global__ void scale(float4* x, int k) {
   float4 v = x[threadIdx.x];
@@ -164,8 +193,8 @@ def test_what_costs_more_than_its_budget_is_found(tmp_path):
         source, code = tmp_path / "planted.cu", tmp_path / "planted.cubin"
         text = (PLANTED % factor).replace("float4", vector)
         source.write_text(text)
-        run = ["nvcc", f"-arch={ARCHITECTURE}", "-cubin", "-o", str(code), str(source)]
-        subprocess.run(run, check=True)
+        found = compile_for(ARCHITECTURE, source, code)
+        assert ["local memory" in s for s in found] == [True] * (factor == INDEXED)
         return measure(code)
 
     budget = compiled("2.f")
@@ -182,7 +211,21 @@ def test_what_costs_more_than_its_budget_is_found(tmp_path):
     assert complaints(budget, {}) == ["scale has no budget"]
 
 
+def main_for(architectures):
+    """Compile all sources for each; say what is wrong, and return whether anything is."""
+    wrong = False
+    with tempfile.TemporaryDirectory() as folder:
+        for architecture in (f"sm_{number}" for number in architectures):
+            for source in sorted((SOURCES / "cuda").glob("*.cu")):
+                found = compile_for(architecture, source, Path(folder, "kernels.cubin"))
+                print(f"{architecture} {source.name}:", "; ".join(found) or "fine", flush=True)
+                wrong |= bool(found)
+    return wrong
+
+
 if __name__ == "__main__":
+    if "--architectures" in sys.argv:
+        sys.exit(main_for(sys.argv[sys.argv.index("--architectures") + 1].split(",")))
     if reason := why_not():
         sys.exit(reason)
     now = measure(find_module())

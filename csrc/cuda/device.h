@@ -18,6 +18,13 @@
 namespace softmap::cuda {
 namespace {
 
+// What a kernel is compiled for, as 90 for sm_90; the host has 0.
+#if defined(__CUDA_ARCH__)
+inline constexpr int kArchitecture = __CUDA_ARCH__ / 10;
+#else
+inline constexpr int kArchitecture = 0;
+#endif
+
 // The value that the lane whose number differs by `mask` holds, of any type of some 32-bit words.
 template <class V>
 __device__ V exchange(V value, int mask) {

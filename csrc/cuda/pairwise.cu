@@ -212,8 +212,11 @@ __global__ void __launch_bounds__(kBlock) preference_matrix_kernel(PreferenceMat
 // of its two probabilities as stored, and the other is 1 minus it. A block takes squares of kSide on or above the diagonal, a
 // thread in them squares of `width`, which it writes, and their mirror images, in whole vectors.
 constexpr int kSide = 64, kSquareBlock = 64;
+// At once on a processor; of half types ptxas needs more registers for later architectures.
+template <class S>
+constexpr int kSquareBlocks = kArchitecture >= 100 && sizeof(S) == 2 ? 8 : 12;
 template <int width, class Link, class T, class S>
-__global__ void __launch_bounds__(kSquareBlock, 12)
+__global__ void __launch_bounds__(kSquareBlock, kSquareBlocks<S>)
     symmetric_matrix_kernel(PreferenceMatrixIn<T> in, const T* all_marks, Squares squares, S* out) {
   constexpr int kColumns = 8;  // of threads
   const Index n = in.n;

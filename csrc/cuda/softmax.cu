@@ -4,15 +4,19 @@
 namespace softmap::cuda {
 namespace {
 
-// As many threads on a processor as there are registers for, so that some compute while others wait for memory.
+// As many threads on a processor as there are registers for, so that some compute while others wait for memory. Of the same code
+// ptxas needs more registers for later architectures. 512 threads can have no more than 128: of float64 three kernels of sm_120
+// spill 4 to 44 bytes.
 template <class S, class Group, int per>
-inline constexpr int kBlocks = (sizeof(Compute<S>) == 8                    ? 512
-                                : per == 32 && Group::kBlockThreads <= 128 ? 768
-                                                                           : 1024) /
-                               Group::kBlockThreads;
+constexpr int blocks_at_once() {
+  constexpr bool wide = sizeof(Compute<S>) == 8, short_row = Group::kBlockThreads <= 128;
+  constexpr bool many = per == 32 && (short_row || kArchitecture >= (sizeof(S) == 4 ? 100 : 120));
+  constexpr int n = (wide ? (kArchitecture >= 120 ? 384 : 512) : many ? 768 : 1024) / Group::kBlockThreads;
+  return n > 0 ? n : 1;
+}
 
 template <Op op, class S, class Group, int per>
-__global__ void __launch_bounds__(Group::kBlockThreads, kBlocks<S, Group, per>)
+__global__ void __launch_bounds__(Group::kBlockThreads, blocks_at_once<S, Group, per>())
     softmax_held_kernel(Dense<const S> x, EachRow<Compute<S>> temperature, Dense<S> out, bool vectors) {
   const Group group;
   const Index n_rows = x.n_rows, n = x.n;
