@@ -63,6 +63,18 @@ def test_from_arrays_to_scores(measure, n_rows, n_items, prior_sd, outcomes, thr
     measure(group, f"softmap, {threads} threads", ours)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("errors", ["none", "sandwich"])
+@pytest.mark.parametrize("n_items", [10**4, 10**5, 10**6])
+def test_errors_of_many_items(measure, n_items, errors, threads):
+    """Ten comparisons an item, counted."""
+    softmap.set_num_threads(threads)
+    counted = Comparisons.from_pairs(*votes(10 * n_items, n_items, even=True), items=n_items)
+    options = {"prior_sd": 1.0, "errors": errors, "on_trouble": "ignore"}
+    group = f"fit of {10 * n_items} x {n_items}, errors {errors}"
+    measure(group, f"softmap, {threads} threads", lambda: fit(counted, **options).scores)
+
+
 @pytest.mark.parametrize("n_rows", [10**7])
 def test_reading_the_columns(measure, n_rows):
     """The floor of counting."""

@@ -101,5 +101,21 @@ struct Solve {
 };
 int solve_system(const System& system, const Solve& solve, const Exec& exec);
 
+// Weights of the edges and diagonal, as above.
+struct Form {
+  const double *weights, *diagonal;
+};
+// y = H x for each of n_rows rows. Throws std::bad_alloc.
+void times_system(const System& system, const Form& h, const double* x, double* y, Index n_rows, const Exec& exec);
+
+// What is near to H^-1 M H^-1 with a diagonal that is known: A, the terms of its series in H and M beside their diagonals, to the
+// second. az = A z for each of n_rows rows. Throws std::bad_alloc.
+struct Expansion {
+  const double* z;
+  double *az, *diagonal;
+  Index n_rows;
+};
+void expand_system(const System& system, const Form& h, const Form& m, const Expansion& expansion);
+
 }  // namespace SOFTMAP_BACKEND
 }  // namespace softmap

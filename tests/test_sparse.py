@@ -66,6 +66,69 @@ def test_solve_system_is_a_solution(backend, kind, n):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_rows", [4, 5, 19])
+def test_solve_system_takes_many_together(backend, kind, n_rows):
+    """To an error for which directions in single precision do."""
+    n, random = 700, np.random.default_rng(n_rows)
+    a, b = pairs_of(kind, n, random)
+    weight, diagonal = random.random(a.size) + 0.01, 10.0 ** random.uniform(-4, 0, n)
+    g = random.normal(size=(n_rows, n))
+    g[1] = 0.0
+    system = _backend.cpu().make_system(n, a, b)
+    x, steps = _backend.cpu().solve_system(system, weight, diagonal, g, 1e-6, 5000, 1)
+    assert steps >= 0
+    assert not x[1].any()
+    expected = np.linalg.solve(matrix(n, a, b, weight, diagonal), g.T).T
+    np.testing.assert_allclose(x, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    for n_threads in (2, 5):
+        again, _ = _backend.cpu().solve_system(system, weight, diagonal, g, 1e-6, 5000, n_threads)
+        assert np.array_equal(x, again)
+    alone, _ = _backend.cpu().solve_system(system, weight, diagonal, g[-5:], 1e-6, 5000, 1)
+    assert np.array_equal(x[-5:], alone)  # whoever is beside
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_rows", [1, 4, 9])
+def test_times_system_is_a_product(backend, kind, n_rows):
+    n, random = 300, np.random.default_rng(n_rows)
+    a, b = pairs_of(kind, n, random)
+    weight, diagonal = random.random(a.size), random.random(n)
+    x = random.normal(size=(n_rows, n))
+    system = _backend.cpu().make_system(n, a, b)
+    y = _backend.cpu().times_system(system, weight, diagonal, x, 1)
+    np.testing.assert_allclose(y, x @ matrix(n, a, b, weight, diagonal), rtol=0, atol=1e-11)
+    assert np.array_equal(y, _backend.cpu().times_system(system, weight, diagonal, x, 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_expand_system_is_the_series_to_the_second_order(backend, kind):
+    """The terms by themselves, and what is left of the inverse falls as their third power."""
+    n, random = 60, np.random.default_rng(8)
+    a, b = pairs_of(kind, n, random)
+    system = _backend.cpu().make_system(n, a, b)
+    weight, other = random.random((2, a.size))
+    h, m = matrix(n, a, b, weight, 1.0), matrix(n, a, b, other, 0.5)
+    d, meat = np.diag(h), np.diag(m)
+    w, off = np.diag(d) - h, np.diag(meat) - m
+    left = []
+    for size in (1.0, 0.1):  # of what is beside the diagonals
+        near = np.zeros((n, n))
+        for k in range(3):
+            for j in range(3 - k):
+                before = np.linalg.matrix_power(size * w / d[:, None], k) / d
+                after = np.linalg.matrix_power(size * w / d, j) / d[:, None]
+                near += before @ (np.diag(meat) - size * off * (k + j < 2)) @ after
+        scaled = size * weight, d - size * (d - 1.0), size * other, meat - size * (meat - 0.5)
+        az, known = _backend.cpu().expand_system(system, *scaled, np.eye(n))
+        np.testing.assert_allclose(az, near, rtol=0, atol=1e-6 * np.abs(near).max())
+        np.testing.assert_allclose(known, np.diag(near), rtol=1e-12)
+        inverse = np.linalg.inv(np.diag(d) - size * w)
+        v = inverse @ (np.diag(meat) - size * off) @ inverse
+        left.append(np.abs(v - near).max() / np.abs(v).max())
+    assert left[1] < 0.01 * left[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_solve_system_without_diagonal(backend, kind):
     n, random = 500, np.random.default_rng(2)
     a, b = pairs_of(kind, n, random)
@@ -206,6 +269,29 @@ def test_no_finding_needs_errors_where_none_are_asked_for():
     for errors, expected in (("sandwich", needs), ("none", set())):
         found = fit(c, prior_sd=0.3, errors=errors, on_trouble="ignore")
         assert needs & {finding.code for finding in found.diagnostics.findings} == expected
+
+
+@pytest.mark.parametrize(
+    ("times", "power", "prior_sd", "stated"),
+    [(10, 0.0, 1.0, 0.01), (10, 0.8, 10.0, 0.015), (4, 0.8, 10.0, 0.04), (2, 0.0, 1.0, 0.015)],
+)
+def test_errors_are_as_good_as_stated(times, power, prior_sd, stated):
+    """Few comparisons an item, some items with none, many small groups."""
+    n, random = 2100, np.random.default_rng(10)
+    share = np.arange(1, n + 1) ** -power
+    left, right = random.choice(n, (2, times * n), p=share / share.sum())
+    right[left == right] = (right[left == right] + 1) % n
+    won = random.random(left.size) < 1.0 / (1.0 + np.exp(random.normal(0.0, 0.7, left.size)))
+    found = fit(
+        Comparisons.from_pairs(left, right, won, items=n), prior_sd=prior_sd, on_trouble="ignore"
+    )
+    exact = np.sqrt(np.diag(found.full_covariance()))
+    ratio = found.standard_errors / exact - 1.0
+    assert found.error_uncertainty < stated
+    assert np.sqrt(np.mean(ratio**2)) < 1.5 * found.error_uncertainty
+    unmet = found.games == 0
+    assert unmet.any() == (power > 0.0 or times < 4)
+    np.testing.assert_allclose(found.standard_errors[unmet], exact[unmet], rtol=1e-12)
 
 
 def test_rough_errors_are_a_finding():

@@ -38,6 +38,8 @@ CPU_ONLY |= {
     "survey",
     "make_system",
     "solve_system",
+    "times_system",
+    "expand_system",
     "newton_pairs",
     "movement",
 }

@@ -104,20 +104,50 @@ py::tuple make_system(Index n, const Integers& from, const Integers& to) {
   return py::make_tuple(n, py::capsule(backend::make_system(edges), kSystem, destroy), edges.n_edges);
 }
 
+// The system, where the arrays have its sizes.
+backend::System& system_for(const char* name, const py::tuple& system, const Doubles& rows,
+                            std::initializer_list<std::pair<const Doubles&, const Doubles&>> forms) {
+  const auto n = py::cast<Index>(system[0]);
+  bool fits = rows.ndim() == 2 && rows.shape(1) == n;
+  for (const auto& [weights, diagonal] : forms)
+    fits = fits && weights.size() == py::cast<Index>(system[2]) && diagonal.size() == n;
+  if (!fits) throw py::value_error(std::string(name) + ": these arrays do not belong to the system");
+  return *py::cast<py::capsule>(system[1]).get_pointer<backend::System>();
+}
+
 // Solves for every row of g; returns x and the number of iterations, -1 where they did not suffice.
 py::tuple solve_system(const py::tuple& system, const Doubles& weights, const Doubles& diagonal, const Doubles& g, double rtol,
                        int most_steps, py::handle n_threads) {
-  const auto n = py::cast<Index>(system[0]);
-  if (weights.size() != py::cast<Index>(system[2]) || diagonal.size() != n || g.ndim() != 2 || g.shape(1) != n) {
-    throw py::value_error("solve_system: these arrays do not belong to the system");
-  }
-  auto* const s = py::cast<py::capsule>(system[1]).get_pointer<backend::System>();
+  auto& s = system_for("solve_system", system, g, {{weights, diagonal}});
   const Run run = run_for("solve_system", n_threads);
   py::array x = new_array<double>(run, {g.shape(0), g.shape(1)});
-  backend::factor_system(*s, weights.data(), diagonal.data());
+  backend::factor_system(s, weights.data(), diagonal.data());
   const backend::Solve solve{g.data(), static_cast<double*>(x.mutable_data()), g.shape(0), rtol, most_steps};
-  const int steps = backend::solve_system(*s, solve, make_exec(run));
+  const int steps = backend::solve_system(s, solve, make_exec(run));
   return py::make_tuple(x, steps);
+}
+
+// The matrix of weights and diagonal times every row of x.
+py::array times_system(const py::tuple& system, const Doubles& weights, const Doubles& diagonal, const Doubles& x,
+                       py::handle n_threads) {
+  const auto& s = system_for("times_system", system, x, {{weights, diagonal}});
+  const Run run = run_for("times_system", n_threads);
+  py::array y = new_array<double>(run, {x.shape(0), x.shape(1)});
+  backend::times_system(s, {weights.data(), diagonal.data()}, x.data(), static_cast<double*>(y.mutable_data()), x.shape(0),
+                        make_exec(run));
+  return y;
+}
+
+// Of the series for H^-1 M H^-1: it times every row of z, and its diagonal.
+py::tuple expand_system(const py::tuple& system, const Doubles& weights, const Doubles& diagonal, const Doubles& meat_weights,
+                        const Doubles& meat_diagonal, const Doubles& z) {
+  const auto& s = system_for("expand_system", system, z, {{weights, diagonal}, {meat_weights, meat_diagonal}});
+  const Run run{1};
+  py::array az = new_array<double>(run, {z.shape(0), z.shape(1)}), known = new_array<double>(run, {z.shape(1)});
+  const backend::Expansion expansion{z.data(), static_cast<double*>(az.mutable_data()),
+                                     static_cast<double*>(known.mutable_data()), z.shape(0)};
+  backend::expand_system(s, {weights.data(), diagonal.data()}, {meat_weights.data(), meat_diagonal.data()}, expansion);
+  return py::make_tuple(az, known);
 }
 
 // Where the amounts of a kind are: among the counts or among the weights.
@@ -187,6 +217,10 @@ void bind_graph(py::module_& m) {
   m.def("make_system", &make_system, py::arg("n"), py::arg("from"), py::arg("to"));
   m.def("solve_system", &solve_system, py::arg("system"), py::arg("weights"), py::arg("diagonal"), py::arg("g"), py::arg("rtol"),
         py::arg("most_steps"), py::arg("n_threads"));
+  m.def("times_system", &times_system, py::arg("system"), py::arg("weights"), py::arg("diagonal"), py::arg("x"),
+        py::arg("n_threads"));
+  m.def("expand_system", &expand_system, py::arg("system"), py::arg("weights"), py::arg("diagonal"), py::arg("meat_weights"),
+        py::arg("meat_diagonal"), py::arg("z"));
   m.def("newton_pairs", &newton_pairs, py::arg("pairs"), py::arg("tie_share"), py::arg("link"), py::arg("advantage"),
         py::arg("precision"), py::arg("items"), py::arg("options"), py::arg("start"), py::arg("n_threads"));
 }

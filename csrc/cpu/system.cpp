@@ -1,3 +1,5 @@
+#include "cpu/conjugate_gradients.h"
+#include "cpu/edge_products.h"
 #include "cpu/neighbours.h"
 #include "cpu/parallel.h"
 #include "graph.h"
@@ -5,9 +7,10 @@
 namespace softmap::cpu {
 namespace {
 
-constexpr Index kChunk = 4096;      // nodes
 constexpr Node kFewNeighbours = 8;  // nodes with at most so many are eliminated,
 constexpr Index kFewNodes = 200;    // and all where so few are left
+constexpr int kTogether = 8;        // systems that are solved together
+constexpr double kRough = 1e-6;     // an rtol for which directions of 24 bits will do
 
 // Which edge joins two nodes: an open hash table.
 class EdgeTable {
@@ -56,6 +59,7 @@ class EdgeTable {
 struct System {
   Index n_nodes, n_given;   // nodes; edges as given
   Buffer<Node> joined;      // which edge between two different nodes a given edge is part of
+  Index n_joined;           // number of these
   Buffer<Node> from, to;    // ends of these edges, those that elimination makes included
   Buffer<Node> eliminated;  // nodes, in order
   Buffer<Index> starts;     // neighbours of the k-th of them when its turn comes: [starts[k], starts[k + 1])
@@ -97,6 +101,7 @@ void join_edges(System& s, const Edges& given) {
     }
     s.joined[e] = static_cast<Node>(s.from.size() - 1);
   }
+  s.n_joined = s.from.size();
 }
 
 // Nodes by their number of neighbours, the fewest first. Entries that are no longer true are skipped.
@@ -220,8 +225,8 @@ void find_core(System& s) {
 }  // namespace
 
 System* make_system(const Edges& edges) {
-  auto* const s =
-      new System{edges.n_nodes, edges.n_edges, Buffer<Node>(edges.n_edges), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+  auto* const s = new System{
+      edges.n_nodes, edges.n_edges, Buffer<Node>(edges.n_edges), 0, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
   try {
     join_edges(*s, edges);
     eliminate(*s);
@@ -271,107 +276,92 @@ void factor_system(System& s, const double* weights, const double* diagonal) {
 
 namespace {
 
-// Conjugate gradients on the core, preconditioned by the diagonal. Sums over chunks of nodes are added in order.
-class Iteration {
- public:
-  Iteration(const System& s, const Exec& exec)
-      : s_(s),
-        exec_(exec),
-        n_(s.core.size()),
-        x_(n_),
-        r_(n_),
-        p_(n_),
-        q_(n_),
-        diagonal_(n_),
-        inverse_(n_),
-        parts_((n_ + kChunk - 1) / kChunk) {
-    for (Index i = 0; i < n_; ++i) {
-      diagonal_[i] = s.own[s.core[i]];
-      inverse_[i] = s.inverse[s.core[i]];
+// The rows from `first` on, `width` numbers a node; there are n_rows, and zeros behind.
+template <int width>
+void copy_in(Index n, const double* rows, Index first, Index n_rows, double* x) {
+  const Index count = n_rows - first < width ? n_rows - first : width;
+  for (Index i = 0; i < n; ++i) {
+    for (Index k = 0; k < width; ++k) x[width * i + k] = k < count ? rows[(first + k) * n + i] : 0.;
+  }
+}
+template <int width>
+void copy_out(Index n, const double* x, Index first, Index n_rows, double* rows) {
+  const Index count = n_rows - first < width ? n_rows - first : width;
+  for (Index i = 0; i < n; ++i) {
+    for (Index k = 0; k < count; ++k) rows[(first + k) * n + i] = x[width * i + k];
+  }
+}
+
+// x = H^-1 x for `width` systems, x having `width` numbers a node.
+template <class Direction, int width>
+int solve_block(const System& s, double* x, double rtol, int most, ConjugateGradients<Direction, width>& iteration) {
+  for (Index e = 0; e < s.eliminated.size(); ++e) {
+    double* const mine = &x[width * Index(s.eliminated[e])];
+    for (Index a = s.starts[e]; a < s.starts[e + 1]; ++a) {
+      double* const other = &x[width * Index(s.neighbour[a])];
+      for (int k = 0; k < width; ++k) other[k] += s.weight[s.edge[a]] * mine[k];
+    }
+    for (int k = 0; k < width; ++k) mine[k] *= s.inverse[s.eliminated[e]];
+  }
+  const int steps = s.core.size() > 0 ? iteration.run(x, rtol, most) : 0;
+  for (Index e = s.eliminated.size() - 1; e >= 0; --e) {
+    double* const mine = &x[width * Index(s.eliminated[e])];
+    for (Index a = s.starts[e]; a < s.starts[e + 1]; ++a) {
+      const double* const other = &x[width * Index(s.neighbour[a])];
+      for (int k = 0; k < width; ++k) mine[k] += s.weight[s.edge[a]] * other[k];
     }
   }
+  return steps;
+}
 
-  // Solves for the g of the core nodes and writes x in their place; returns the number of steps or -1.
-  int run(double* g, double rtol, int most) {
-    double rho = sum([&](Index i) {
-      x_[i] = 0.;
-      r_[i] = g[s_.core[i]];
-      p_[i] = inverse_[i] * r_[i];
-      return r_[i] * p_[i];
-    });
-    const double enough = rtol * rtol * rho;
-    int step = 0;
-    for (; rho > enough && step < most; ++step) {
-      const double bend = sum([&](Index i) {
-        double flow = diagonal_[i] * p_[i];
-        for (Index k = s_.inside.starts[i]; k < s_.inside.starts[i + 1]; ++k) flow += s_.inner[k] * (p_[i] - p_[s_.inside.at[k]]);
-        q_[i] = flow;
-        return flow * p_[i];
-      });
-      if (!(bend > 0.)) break;
-      const double length = rho / bend;
-      const double next = sum([&](Index i) {
-        x_[i] += length * p_[i];
-        r_[i] -= length * q_[i];
-        return r_[i] * r_[i] * inverse_[i];
-      });
-      const double keep = next / rho;
-      sum([&](Index i) {
-        p_[i] = inverse_[i] * r_[i] + keep * p_[i];
-        return 0.;
-      });
-      rho = next;
-    }
-    for (Index i = 0; i < n_; ++i) g[s_.core[i]] = x_[i];
-    return rho <= enough ? step : -1;
+// `width` systems at a time, the last ones together with zeros.
+template <class Direction, int width>
+int solve_blocks(const System& s, const Solve& solve, const Exec& exec) {
+  const Inside inside{s.core, s.inside, s.inner.data(), s.own.data(), s.inverse.data()};
+  ConjugateGradients<Direction, width> iteration(inside, exec);
+  Buffer<double> x(width * s.n_nodes);
+  int worst = 0;
+  for (Index first = 0; first < solve.n_systems; first += width) {
+    copy_in<width>(s.n_nodes, solve.g, first, solve.n_systems, x.data());
+    const int steps = solve_block(s, x.data(), solve.rtol, solve.most_steps, iteration);
+    copy_out<width>(s.n_nodes, x.data(), first, solve.n_systems, solve.x);
+    worst = steps < 0 || worst < 0 ? -1 : steps > worst ? steps : worst;
   }
-
- private:
-  template <class Body>
-  double sum(Body&& body) {
-    parallel_for(exec_, n_, kChunk, s_.inside.at.size() + n_, [&](Index first, Index last, int) {
-      for (Index start = first; start < last; start += kChunk) {
-        double part = 0.;
-        for (Index i = start; i < (start + kChunk < last ? start + kChunk : last); ++i) part += body(i);
-        parts_[start / kChunk] = part;
-      }
-    });
-    double total = 0.;
-    for (Index k = 0; k < parts_.size(); ++k) total += parts_[k];
-    return total;
-  }
-
-  const System& s_;
-  const Exec& exec_;
-  Index n_;
-  Buffer<double> x_, r_, p_, q_, diagonal_, inverse_, parts_;
-};
+  return worst;
+}
 
 }  // namespace
 
 int solve_system(const System& s, const Solve& solve, const Exec& exec) {
-  Iteration iteration(s, exec);
-  int worst = 0;
-  for (Index k = 0; k < solve.n_systems; ++k) {
-    const double* const g = solve.g + k * s.n_nodes;
-    double* const x = solve.x + k * s.n_nodes;
-    for (Index i = 0; i < s.n_nodes; ++i) x[i] = g[i];
-    for (Index e = 0; e < s.eliminated.size(); ++e) {
-      const double mine = x[s.eliminated[e]];
-      for (Index a = s.starts[e]; a < s.starts[e + 1]; ++a) x[s.neighbour[a]] += s.weight[s.edge[a]] * mine;
-      x[s.eliminated[e]] = mine * s.inverse[s.eliminated[e]];
-    }
-    if (s.core.size() > 0) {
-      const int steps = iteration.run(x, solve.rtol, solve.most_steps);
-      worst = steps < 0 || worst < 0 ? -1 : steps > worst ? steps : worst;
-    }
-    for (Index e = s.eliminated.size() - 1; e >= 0; --e) {
-      double sum = x[s.eliminated[e]];
-      for (Index a = s.starts[e]; a < s.starts[e + 1]; ++a) sum += s.weight[s.edge[a]] * x[s.neighbour[a]];
-      x[s.eliminated[e]] = sum;
-    }
+  if (solve.n_systems > kTogether / 2 && solve.rtol >= kRough) {
+    const int steps = solve_blocks<float, kTogether>(s, solve, exec);
+    if (steps >= 0) return steps;
   }
-  return worst;
+  return solve_blocks<double, 1>(s, solve, exec);
+}
+
+namespace {
+
+Joined joined_edges(const System& s) { return {s.n_nodes, s.n_joined, s.from.data(), s.to.data()}; }
+Buffer<double> joined_weights(const System& s, const double* weights) {
+  Buffer<double> r(s.n_joined, 0.);
+  for (Index e = 0; e < s.n_given; ++e) r[s.joined[e]] += weights[e];
+  return r;
+}
+
+}  // namespace
+
+void times_system(const System& s, const Form& h, const double* x, double* y, Index n_rows, const Exec& exec) {
+  multiply_rows(joined_edges(s), joined_weights(s, h.weights), h.diagonal, x, y, n_rows, exec);
+}
+
+void expand_system(const System& s, const Form& h, const Form& m, const Expansion& x) {
+  Series series(joined_edges(s), joined_weights(s, h.weights), h.diagonal, joined_weights(s, m.weights), m.diagonal);
+  series.find_diagonal(x.diagonal);
+  for (Index first = 0; first < x.n_rows; first += Series::width) {
+    const Index count = x.n_rows - first < Series::width ? x.n_rows - first : Series::width;
+    series.multiply(x.z + first * s.n_nodes, x.az + first * s.n_nodes, count);
+  }
 }
 
 }  // namespace softmap::cpu

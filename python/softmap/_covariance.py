@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 from softmap._columns import Floats
 from softmap._newton import Problem, Terms, diagonal_scale
 from softmap._rows import Rows
-from softmap._sparse import probed_variances, times_information
+from softmap._sparse import probed_variances
 from softmap.comparisons import sums
+
+_CELLS = 1 << 18  # at a time
 
 
 def inverse_information(problem: Problem, terms: Terms) -> Floats:
@@ -57,13 +58,12 @@ def variances_alone(
     """Return the diagonal of what `covariance` returns, without the rest, and the typical relative
     error of its square root.
     """
-    n, meat = problem.n, None
-    if errors == "sandwich":
-        weights = _meat(problem, theta, ties)
-        meat = functools.partial(times_information, problem, *weights)
-    elif errors == "cluster" and rows is not None:
-        meat = _times_clustered(problem, theta, ties, rows)
-    found, error = probed_variances(problem, terms, meat)
+    n, meat, times = problem.n, None, None
+    if errors != "fisher":
+        meat = _meat(problem, theta, ties)
+    if errors == "cluster" and rows is not None:
+        times = _times_clustered(problem, theta, ties, rows)
+    found, error = probed_variances(problem, terms, meat, times)
     v = found[:n]
     v[~problem.free] = 0.0
     if problem.sizes.size > 1 and problem.floating.any():
@@ -75,14 +75,17 @@ def variances_alone(
 
 def _meat(problem: Problem, theta: Floats, ties: str) -> list[Floats]:
     """Return the weights for `information` that make it the sum of the outer squares."""
-    d = problem.difference(theta, problem.left, problem.right)
-    slopes = _slopes(problem, theta, d, ties)
-    zero = np.broadcast_to(0.0, d.shape)
-    return [
-        _products(problem, slopes.score, slopes.score),
-        zero if problem.at_tie is None else _products(problem, slopes.score, slopes.tie),
-        zero if problem.at_tie is None else _products(problem, slopes.tie, slopes.tie),
-    ]
+    meat = [np.zeros(problem.left.size) for _ in range(1 if problem.at_tie is None else 3)]
+    for start in range(0, problem.left.size, _CELLS):
+        at = slice(start, start + _CELLS)
+        slopes = _slopes(
+            problem, theta, problem.difference(theta, problem.left[at], problem.right[at]), ties
+        )
+        pairs = itertools.combinations_with_replacement(slopes, 2)  # score first
+        for weight, (a, b) in zip(meat, pairs, strict=False):
+            weight[at] = _products(problem, at, a, b)
+    zero = np.broadcast_to(0.0, problem.left.shape)
+    return meat if len(meat) == 3 else [*meat, zero, zero]
 
 
 def _shifts(problem: Problem) -> Floats:
@@ -116,28 +119,28 @@ def _slopes(problem: Problem, theta: Floats, d: Floats, ties: str) -> Slopes:
     return Slopes(score, tie)
 
 
-def _products(problem: Problem, a: Floats, b: Floats) -> Floats:
+def _products(problem: Problem, at: slice, a: Floats, b: Floats) -> Floats:
     """Return the sum over comparisons of (amounts @ a) (amounts @ b), from the sums of the products
-    of the amounts of win, loss and tie.
+    of the amounts of win, loss and tie, of these cells.
     """
-    total = np.zeros(problem.left.size)
+    total = np.zeros(a.shape[1])
     pairs = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
     for product, (j, k) in zip(problem.squares, pairs, strict=False):  # the last three: if soft
         if problem.dropped and k == 2:
             continue
-        total += product * (a[j] * b[k] if j == k else a[j] * b[k] + a[k] * b[j])
+        total += product[at] * (a[j] * b[k] if j == k else a[j] * b[k] + a[k] * b[j])
     return total
 
 
 def _times_clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> Any:
-    """Return what multiplies a vector by `_clustered`, without the matrix."""
+    """Return what multiplies rows by `_clustered`, without the matrix."""
     n, a, t = problem.n, problem.at_advantage, problem.at_tie
     d = problem.difference(theta, rows.left, rows.right)
     slopes = _slopes(problem, theta, d, ties)
     slope, tie_slope = ((rows.amounts * x).sum(axis=0) for x in slopes)
     cluster, total = rows.codes["clusters"], len(rows.labels["clusters"])
 
-    def times(x: Floats) -> Floats:
+    def times_row(x: Floats) -> Floats:
         along = x[rows.left] - x[rows.right]
         if a is not None:
             along += x[a]
@@ -154,7 +157,7 @@ def _times_clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> 
             y[t] = (scale * tie_slope).sum()
         return y
 
-    return times
+    return lambda x: np.stack([times_row(row) for row in x])
 
 
 def _clustered(problem: Problem, theta: Floats, ties: str, rows: Rows) -> Floats:

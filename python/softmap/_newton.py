@@ -232,12 +232,21 @@ class Problem:
         """Return x (n or more, ...) with the mean of each floating group over the first n rows
         taken off.
         """
-        order = np.argsort(self.group, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
-        total = np.add.reduceat(x[: self.n][order], starts, axis=0)
-        x = x.copy()
-        x[: self.n] -= ((total.T * self.floating) / self.sizes).T[self.group]
+        x, n = x.copy(), self.n
+        if self.sizes.size == 1:
+            if self.floating[0]:
+                x[:n] -= x[:n].mean(axis=0)
+            return x
+        order, starts = self._by_group
+        total = np.add.reduceat(x[:n][order], starts, axis=0)
+        x[:n] -= ((total.T * self.floating) / self.sizes).T[self.group]
         return x
+
+    @functools.cached_property
+    def _by_group(self) -> tuple[Ints, Ints]:
+        """The items by group, and where each begins."""
+        order = np.argsort(self.group, kind="stable")
+        return order, np.cumsum(self.sizes) - self.sizes
 
     def gradient_max(self, gradient: Floats, used: Floats) -> float:
         """Return the largest derivative over the weight that touches it; `used`: of the items."""
