@@ -124,13 +124,32 @@ SOFTMAP_HD V ndtr(V x) {
   return select(x > V(T(0)), V(T(1)) - tail, tail);
 }
 
+// kNearUpperTail times the unit of a bell.
+template <class T, class Bell>
+struct LiftedUpperTail {
+  T c[kSize<kNearUpperTail<T>>];
+  constexpr LiftedUpperTail() : c{} {
+    for (int k = 0; k < kSize<kNearUpperTail<T>>; ++k) c[k] = static_cast<T>(Bell::kUnit * kNearUpperTail<T>[k]);
+  }
+  SOFTMAP_HD constexpr T operator[](int k) const { return c[k]; }
+};
+template <class T, class Bell>
+inline constexpr LiftedUpperTail<T, Bell> kLiftedUpperTail{};
+
+// c[0] + c[1] x + c[2] x^2 + ... as c[0] + x (odd(x^2) + x even(x^2)): short chains, and the last sum decides the last bits.
+template <const auto& c, class V>
+SOFTMAP_HD V near_polynomial(V x) {
+  const V x2 = x * x;
+  return muladd(muladd(polynomial<c, 2, 2>(x2), x, polynomial<c, 1, 2>(x2)), x, V(entry<c, 0>()));
+}
+
 // 1 - Phi(z) for z >= 0, where rounding of z itself counts for more than the terms that decide the last bits of ndtr.
-// lifted_exp(x) is exp(x) / unit, with a power of two so small that the far tail is a normal number. Exact at 0.
-template <class V, class Exp, class T>
-SOFTMAP_HD V quick_upper_tail(V z, Exp&& lifted_exp, T unit) {
+// bell(x2) is exp(-x2/2) / Bell::kUnit, with a unit so small that the far tail is a normal number. Exact at 0, where the bell is.
+template <class V, class Bell>
+SOFTMAP_HD V quick_upper_tail(V z, const Bell& bell) {
+  using T = typename lane<V>::Scalar;
   const V x = min(V(kTailEnd<T>), z);
-  const V n = V(unit) * near_quotient(polynomial<kNearUpperTail<T>>(x), polynomial<kNearUpperTailUnder<T>>(x));
-  return lifted_exp(V(T(-0.5)) * x * x) * n;
+  return bell(x * x) * near_quotient(near_polynomial<kLiftedUpperTail<T, Bell>>(x), near_polynomial<kNearUpperTailUnder<T>>(x));
 }
 
 // The arguments of the logarithm in both tails, for z >= 0.

@@ -27,19 +27,35 @@ L rounded(L x) {
   }
 }
 
-// exp(x) / kUnit for x from -800 (-120 in float) to 0.
-template <class T>
-struct LiftedExp {
-  static constexpr T kUnit = 0x1p-500;
-  ScaledExp<T> exp{-500};
-  Lanes<T> operator()(Lanes<T> x) const { return exp(x); }
+// The coefficients of Q in 2^f = 1 + f Q(f), from those of P in exp(r) = 1 + r + r^2 P(r).
+template <const auto& p, class T>
+struct InBaseTwo {
+  T c[core::kSize<p> + 1];
+  constexpr InBaseTwo() : c{} {
+    double power = core::kLn2High<double>;
+    c[0] = static_cast<T>(power);
+    for (int k = 0; k < core::kSize<p>; ++k) c[k + 1] = static_cast<T>(p[k] * (power *= core::kLn2High<double>));
+  }
+  constexpr T operator[](int k) const { return c[k]; }
 };
-template <>
-struct LiftedExp<float> {
-  static constexpr float kUnit = 0x1p-64f;
-  Lanes<float> operator()(Lanes<float> x) const {
-    const auto p = core::exp_pair(x);
-    return scale2(p.m, p.e + Lanes<float>(64));
+
+// exp(-x2/2) / kUnit for x2 from 0 to the square of core::kTailEnd; NaN gives NaN. As ScaledExp, but in base 2, where the
+// remainder is exact, and without a limit: every result is a normal number.
+template <class T>
+class LiftedBell {
+  using L = Lanes<T>;
+  using R = Roots<T>;
+  static constexpr T kLift = sizeof(T) == 4 ? 64 : 500, kMagic = core::Format<T>::round_magic / T(1 << R::bits) + kLift;
+  static constexpr double kPower = sizeof(T) == 4 ? 0x1p64 : 0x1p500;
+  static constexpr InBaseTwo<R::polynomial, T> kExp2{};
+  R roots_;
+
+ public:
+  static constexpr double kUnit = 1 / kPower / T(R::factor);
+  static_assert(T(kPower * kUnit) * T(R::factor) == 1, "exact at 0");
+  L operator()(L x2) const {
+    const L x = x2 * L(T(-0.5) * core::kLog2E<T>), z = x + L(kMagic), n = z - L(kMagic), f = x - n, root = roots_(z);
+    return fmadd(root, f * core::polynomial<kExp2>(f), root);
   }
 };
 
@@ -61,46 +77,74 @@ template <class T>
 struct Smaller<core::Probit, T> {
   static constexpr bool kMarked = false;
   using L = Lanes<T>;
-  LiftedExp<T> exp;
-  L quick(L, L, L d) const { return core::quick_upper_tail(abs(d), exp, LiftedExp<T>::kUnit); }
+  LiftedBell<T> bell;
+  L quick(L, L, L d) const { return core::quick_upper_tail(abs(d), bell); }
 };
 
-// Copies n numbers; `streams`: past the caches, to where they will not be read soon.
-template <class S>
-void copy(const S* from, S* to, Index n, bool streams) {
-  Index k = 0;
-  const auto copy_to = [&](Index end) {
-    if (end > k) memcpy(to + k, from + k, sizeof(S) * static_cast<std::size_t>(end - k));
-    k = end;
-  };
-  if constexpr (sizeof(S) >= 4) {
-    using L = Lanes<S>;
-    const Index head = Index(-reinterpret_cast<std::uintptr_t>(to) % kLine / sizeof(S));
-    if (streams) {
-      copy_to(head < n ? head : n);
-      for (; k + L::size <= n; k += L::size) stream(L::load(from + k), to + k);
-    }
-    for (; k + L::size <= n; k += L::size) L::load(from + k).store(to + k);
+// 0, 1, 2, ...: from k on it takes the last lanes of one register from lane k on, then the first ones of another.
+template <class T>
+struct Sequence {
+  typename core::Format<T>::Int entry[2 * Lanes<T>::size];
+  constexpr Sequence() : entry{} {
+    for (int k = 0; k < 2 * Lanes<T>::size; ++k) entry[k] = k;
   }
-  copy_to(n);
+};
+template <class T>
+inline constexpr Sequence<T> kSequence{};
+
+// Copies rows of a block, `side` numbers apart, to a result of rows of n past the caches, to where they will not be read soon.
+// Between such stores there must be no others, which would wait for them: registers that two whole rows share are put together.
+template <class S>
+void stream_rows(const S* from, Index side, S* to, Index n, Index rows, Index columns) {
+  using L = Lanes<S>;
+  constexpr Index kSide = L::size;
+  Index k = 0;  // the first number of a row that is not yet written
+  for (; rows > 0; --rows, from += side, to += n) {
+    if (k == 0) {
+      const Index head = Index(-reinterpret_cast<std::uintptr_t>(to) % sizeof(L) / sizeof(S));
+      k = head < columns ? head : columns;
+      if (k > 0) L::load(from).store(to, static_cast<int>(k));
+    }
+    for (; k + kSide <= columns; k += kSide) stream(L::load(from + k), to + k);
+    const Index rest = columns - k;
+    const bool shared = rest > 0 && rows > 1 && columns == n;
+    if (shared) {
+      stream(permute(L::load(from + n - kSide), L::load(from + side), kSequence<S>.entry + kSide - rest), to + k);
+    } else if (rest > 0) {
+      L::load(from + k).store(to + k, static_cast<int>(rest));
+    }
+    k = shared ? kSide - rest : 0;
+  }
 }
 
+// Where squares are written: to a room, in the result, or there past the caches.
+enum class Place { kRoom, kResult, kPastCaches };
+
 // The matrix of one problem without a first advantage. A pair of items is computed once: the smaller of its two probabilities,
-// as stored; the other is 1 minus it. Squares of as many rows as a register has lanes fill a block and its mirror image, which
-// stay in cache until their rows are copied to the result.
+// as stored; the other is 1 minus it. Squares of as many rows as a register has lanes are written with their mirror images: at
+// once where a register is a line of the result; else to a block and its mirror image, in cache until their rows are copied.
 template <class Link, class T, class S>
 struct Matrix {
   using L = Lanes<T>;
   static constexpr int kSide = L::size;
+  static constexpr bool kLines = sizeof(L) == kLine && sizeof(S) == sizeof(T) && !Smaller<Link, T>::kMarked;
   const T *scores, *marks, *variance;
   Index n, side;  // side: rows and columns of a block
   S *out, *room;  // room: for a block and its mirror image
   bool streams;
   Smaller<Link, T> smaller{};
 
-  // The square of the rows from i and the columns from j, `to` and its mirror image to `mirror`. Beyond n there is something.
-  template <bool kVariance, bool kDirect = false>
-  [[gnu::flatten]] void square(Index i, Index j, S* to, S* mirror) const {
+  // The square of the rows from i and the columns from j, `to` and its mirror image to `mirror`, with rows `pitch` apart. Beyond
+  // n there is something.
+  template <bool kVariance, Place place, bool kDirect = false>
+  [[gnu::flatten]] void square(Index i, Index j, S* to, S* mirror, Index pitch) const {
+    const auto put = [](L x, S* p) {
+      if constexpr (place == Place::kPastCaches) {
+        stream(x, p);
+      } else {
+        store(x, p);
+      }
+    };
     const int columns = static_cast<int>(n - j < kSide ? n - j : kSide), rows = static_cast<int>(n - i < kSide ? n - i : kSide);
     const auto read = [&](const T* p) { return columns == kSide ? L::load(p + j) : L::load(p + j, columns, T(1)); };
     const L theirs = read(scores), one(T(1)), their_mark = read(marks), their_variance = kVariance ? read(variance) : one;
@@ -118,42 +162,65 @@ struct Matrix {
       }
       const L small = rounded<S>(p), other = one - small;
       const auto ahead = theirs < mine;
-      store(select(ahead, other, small), to + a * side);
+      put(select(ahead, other, small), to + a * pitch);
       mirrored[a] = select(ahead, small, other);
     }
     if constexpr (Smaller<Link, T>::kMarked && !kDirect) {
-      if (!all(found)) return direct_square(i, j, to, mirror);
+      if (!all(found)) return direct_square(i, j, to, mirror, pitch);
     }
     if (i == j) return;
     transpose(mirrored);
 #pragma GCC unroll 16
-    for (int c = 0; c < kSide; ++c) store(mirrored[c], mirror + c * side);
+    for (int c = 0; c < kSide; ++c) put(mirrored[c], mirror + c * pitch);
   }
-  [[gnu::noinline]] void direct_square(Index i, Index j, S* to, S* mirror) const { square<false, true>(i, j, to, mirror); }
+  [[gnu::noinline]] void direct_square(Index i, Index j, S* to, S* mirror, Index pitch) const {
+    square<false, Place::kRoom, true>(i, j, to, mirror, pitch);
+  }
+  template <Place place>
+  void any_square(Index i, Index j, S* to, S* mirror, Index pitch) const {
+    if (!Smaller<Link, T>::kMarked && variance) {
+      square<!Smaller<Link, T>::kMarked, place>(i, j, to, mirror, pitch);
+    } else {
+      square<false, place>(i, j, to, mirror, pitch);
+    }
+  }
 
-  void copy_block(const S* from, Index i, Index j) const {
-    const Index rows = n - i < side ? n - i : side, columns = n - j < side ? n - j : side;
-    for (Index r = 0; r < rows; ++r) copy(from + r * side, out + (i + r) * n + j, columns, streams);
+  void copy_rows(const S* from, Index i, Index j, Index count) const {
+    const Index rows = n - i < count ? n - i : count, columns = n - j < side ? n - j : side;
+    if constexpr (sizeof(S) >= 4) {
+      if (streams) return stream_rows(from, side, out + i * n + j, n, rows, columns);
+    }
+    for (Index r = 0; r < rows; ++r)
+      memcpy(out + (i + r) * n + j, from + r * side, sizeof(S) * static_cast<std::size_t>(columns));
   }
 
   // Rows from i_block on, as far as a block, and their mirror images.
+  template <Place place>
   void block_row(Index i_block) const {
     for (Index j_block = i_block; j_block < n; j_block += side) {
-      S* const mirror = j_block == i_block ? room : room + side * side;
+      const bool diagonal = j_block == i_block;
+      S* const mirror = diagonal ? room : room + side * side;
       for (Index i = i_block; i < n && i < i_block + side; i += kSide) {
-        for (Index j = j_block == i_block ? i : j_block; j < n && j < j_block + side; j += kSide) {
-          S* const to = room + (i - i_block) * side + (j - j_block);
-          S* const mirror_to = mirror + (j - j_block) * side + (i - i_block);
-          if (!Smaller<Link, T>::kMarked && variance) {
-            square<!Smaller<Link, T>::kMarked>(i, j, to, mirror_to);
+        S* const row = room + (i - i_block) * side;
+        for (Index j = diagonal ? i : j_block; j < n && j < j_block + side; j += kSide) {
+          if constexpr (place == Place::kRoom) {
+            any_square<place>(i, j, row + (j - j_block), mirror + (j - j_block) * side + (i - i_block), side);
           } else {
-            square<false>(i, j, to, mirror_to);
+            any_square<place>(i, j, out + i * n + j, out + j * n + i, n);
           }
         }
+        if (place == Place::kRoom) copy_rows(row, i, j_block, kSide);
       }
-      copy_block(room, i_block, j_block);
-      if (j_block != i_block) copy_block(mirror, j_block, i_block);
+      if (place == Place::kRoom && !diagonal) copy_rows(mirror, j_block, i_block, side);
     }
+  }
+  // Whether a square always is whole lines of the result.
+  bool in_lines() const { return reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && n * sizeof(S) % kLine == 0; }
+  void write(Index i_block) const {
+    if constexpr (kLines) {
+      if (in_lines()) return streams ? block_row<Place::kPastCaches>(i_block) : block_row<Place::kResult>(i_block);
+    }
+    block_row<Place::kRoom>(i_block);
   }
 };
 
@@ -169,20 +236,9 @@ void mark_scores(const T* scores, Index n, T* marks, const Exec& exec) {
   });
 }
 
-// 0, 1, 2, ...: from k on it takes the last lanes of one register from lane k on, then the first ones of another.
-template <class T>
-struct Sequence {
-  typename core::Format<T>::Int entry[2 * Lanes<T>::size];
-  constexpr Sequence() : entry{} {
-    for (int k = 0; k < 2 * Lanes<T>::size; ++k) entry[k] = k;
-  }
-};
-template <class T>
-inline constexpr Sequence<T> kSequence{};
-
-// Matrices in the order in which they lie in memory, each probability by itself: from marks, or in long registers, that costs no
-// more than mirror images, and leaves nothing to copy. Between stores past the caches there must be no others, which would wait
-// for them; so registers that two rows share are put together, and only those at both ends of all rows are stored in part.
+// Matrices in the order in which they lie in memory, each probability by itself: from marks that costs no more than mirror
+// images, and leaves nothing to copy. Registers that two rows share are put together, as above, and only those at both ends of
+// all rows are stored in part.
 template <class Link, class T>
 class Rows {
   using L = Lanes<T>;
@@ -256,20 +312,23 @@ class Rows {
 // A result that no cache holds is written past the caches, in longer pieces where they begin within lines.
 template <class Link, class T, class S>
 void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
+  constexpr Index kSide = Lanes<T>::size;
+  constexpr bool kMarked = Smaller<Link, T>::kMarked;
   const Index n = in.n, size = in.n_problems * n * n, n_scores = in.n_problems * n, number = Index(sizeof(S));
-  const bool streams = number >= 4 && size * number > kStream,
+  if (size == 0) return;
+  const bool streams = number >= 4 && size * number > kStream && n >= 2 * kSide,
              whole = reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && n * number % Index(kLine) == 0;
-  const Index side = streams && !whole ? kLongSide : kSideBytes / number;
+  const Index longest = streams && !whole ? kLongSide : kSideBytes / number, all_of_it = (n + kSide - 1) / kSide * kSide;
+  const Index side = longest < all_of_it ? longest : all_of_it;
   const Index n_blocks = (n + side - 1) / side, n_units = in.n_problems * n_blocks;
-  const Index chunk = kChunk / (n * (n < side ? n : side) + 1) + 1;
-  const Scratch<T> own_marks(1, Smaller<Link, T>::kMarked ? n_scores : 0);
-  if constexpr (Smaller<Link, T>::kMarked) mark_scores<Link>(in.scores, n_scores, own_marks[0], exec);
-  const T* const marks = Smaller<Link, T>::kMarked ? own_marks[0] : in.scores;
-  constexpr bool kMarked = Smaller<Link, T>::kMarked, kLong = sizeof(Lanes<T>) == kLine;
-  if constexpr ((kMarked || kLong) && sizeof(S) == sizeof(T)) {
-    if (n >= 2 * Lanes<T>::size && (kMarked || !in.variance)) {
+  const Index chunk = kChunk / (n * side + 1) + 1;
+  const Scratch<T> own_marks(1, kMarked ? n_scores : 0);
+  if constexpr (kMarked) mark_scores<Link>(in.scores, n_scores, own_marks[0], exec);
+  const T* const marks = kMarked ? own_marks[0] : in.scores;
+  if constexpr (kMarked && sizeof(S) == sizeof(T)) {
+    if (n >= 2 * kSide) {
       bool complete = true;
-      for (Index k = 0; kMarked && k < n_scores; ++k) complete &= marks[k] == marks[k];
+      for (Index k = 0; k < n_scores; ++k) complete &= marks[k] == marks[k];
       const Rows<Link, T> rows(in.scores, marks, n, complete);
       parallel_for(exec, n_scores, kChunk / n + 1, size, [&](Index first, Index last, int) {
         streams ? rows.template write<true>(first, last, out) : rows.template write<false>(first, last, out);
@@ -277,14 +336,14 @@ void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
       return;
     }
   }
-  const Scratch<S> rooms(slots_for(exec, n_units, chunk, size), 2 * side * side);
+  const Scratch<S> rooms(slots_for(exec, n_units, chunk, size), 2 * side * side + kSide);
   parallel_for(exec, n_units, chunk, size, [&](Index first, Index last, int slot) {
     for (Index k = first; k < last; ++k) {
       const Index start = k / n_blocks * n;
       const T* const variance = in.variance ? in.variance + start : nullptr;
       S* const to = out + start * n;
       const Matrix<Link, T, S> m{in.scores + start, marks + start, variance, n, side, to, rooms[slot], streams};
-      m.block_row(k % n_blocks * side);
+      m.write(k % n_blocks * side);
     }
     if (streams) stream_fence();
   });

@@ -98,18 +98,18 @@ __device__ Pair<S> as_stored(T p) {
   return {smaller, core::to_storage<S>(T(1) - core::to_compute(smaller))};
 }
 
-// exp(x) / kUnit for x from -800 (-120 in float) to 0.
+// exp(-x2/2) / kUnit for x2 from 0 to the square of core::kTailEnd.
 template <class T>
-struct LiftedExp {
+struct LiftedBell {
   static constexpr int kLift = sizeof(T) > 4 ? 500 : 64;
-  static constexpr T kUnit = sizeof(T) > 4 ? T(0x1p-500) : T(0x1p-64);
+  static constexpr double kUnit = sizeof(T) > 4 ? 0x1p-500 : 0x1p-64;
 
   // The exponent, an integer, stands in the last bits of z, from where it is added to that of m.
-  __device__ T operator()(T x) const {
+  __device__ T operator()(T x2) const {
     using F = core::Format<T>;
     using Bits = std::make_unsigned_t<typename F::Int>;
     constexpr T kMagic = F::round_magic + T(kLift);
-    const T z = core::fmadd(x, core::kLog2E<T>, kMagic), e = z - kMagic;
+    const T x = T(-0.5) * x2, z = core::fmadd(x, core::kLog2E<T>, kMagic), e = z - kMagic;
     const T t = core::fmadd(e, -core::kLn2Low<T>, core::fmadd(e, -core::kLn2High<T>, x));
     T m = T(1) + core::fmadd(t * t, core::polynomial<core::kExp<T>>(t), t);
     Bits bits_m, bits_z;
@@ -146,7 +146,7 @@ struct Smaller<core::Probit> {
   static constexpr bool kMarked = false;
   template <class T>
   __device__ static T quick(T, T, T d) {
-    return core::quick_upper_tail(core::abs(d), LiftedExp<T>(), LiftedExp<T>::kUnit);
+    return core::quick_upper_tail(core::abs(d), LiftedBell<T>());
   }
 };
 

@@ -42,6 +42,14 @@ __device__ void tie_functions(Results<T>& to, T x, T t) {
   to.put(Model::slopes(x, t));
 }
 
+struct PlainBell {
+  static constexpr double kUnit = 1;
+  template <class T>
+  SOFTMAP_HD T operator()(T x2) const {
+    return exp(T(-0.5) * x2);
+  }
+};
+
 template <class T>
 __global__ void all_of_core(const T* in, T* out) {
   const T x = in[0], y = in[1], n = round_even(y);
@@ -54,7 +62,7 @@ __global__ void all_of_core(const T* in, T* out) {
   const auto sum = add(add(empty_sum<T>(), pair.m, pair.low, pair.e), ExpSum<T>{x, y, n});
   to.put(sum.m, sum.low, sum.e, exp(x), expm1(x), log(x), log(x, y, n), log1p(x), sigmoid(x), log_sigmoid(x), softplus(x));
   const auto both = log_ndtr_both(x);
-  to.put(quick_upper_tail(abs(x), [](T z) { return exp(z); }, T(1)), Logit::smaller_between(x, y, reciprocal(x + y)));
+  to.put(quick_upper_tail(abs(x), PlainBell()), Logit::smaller_between(x, y, reciprocal(x + y)));
   const auto f = logistic(x);
   to.put(f.small, f.small_low, f.large, f.large_low);
   to.put(ndtr(x), log_ndtr(x), both.left, both.right, inverse_mills(x), inverse_mills_curvature(x));
