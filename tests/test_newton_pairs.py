@@ -174,7 +174,7 @@ def test_without_errors():
     assert (found.rank_high == 300).all()
     assert found.covariance is None
     assert np.array_equal(found.rank, fit(power_law(6), on_trouble="ignore").rank)
-    assert "none errors" in found.summary()
+    assert ", no errors" in found.summary()
     again = softmap.fit(power_law(6), errors="none", first_advantage="estimate")
     assert math.isnan(again.first_advantage.standard_error)
 

@@ -74,7 +74,7 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     >>> logits = np.full((3, 10), -np.inf)  # 7 or 8, then 5, then 0
     >>> logits[0, [7, 8]], logits[1, 5], logits[2, 0] = np.log([3.0, 1.0]), 0.0, 0.0
     >>> result = realqa.score(logits)
-    >>> result.value, result.variance, result.residual, result.digits
+    >>> result.value, result.variance.round(12), result.residual, result.digits
     (np.float64(7.75), np.float64(0.1875), np.float64(2.0), array([7.25, 5.  , 0.  ]))
     """
     places = np.asarray(place_values, dtype=np.float64)
