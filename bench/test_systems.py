@@ -11,6 +11,7 @@ import pytest
 
 import rivals
 import softmap
+from softmap._cross_entropy import cross_entropy_rows
 from softmap._ordinal import ordinal_cross_entropy, ordinal_probabilities
 from softmap.systems import (
     data_diet,
@@ -215,11 +216,11 @@ def of_nkd(torch):
         s, v = (a[rest].reshape(N, 9) for a in (z, u))
         return first[:, 0] - 1.5 * (v.softmax(-1) * s.log_softmax(-1)).sum(-1)
 
-    def primitive():
-        for _ in range(2):
-            softmap.softmax(t, -1), softmap.log_softmax(x, -1)
-
-    return lambda: nkd.loss(x, t, y), primitive, official
+    return (
+        lambda: nkd.loss(x, t, y),
+        lambda: cross_entropy_rows(x, t, left_out=y),
+        official,
+    )
 
 
 def of_coral(torch):
@@ -290,6 +291,16 @@ def of_text(torch):
         lambda: text_tests.statistics(x, y).statistic,
         lambda: softmap.row_statistics(x, target=y),
         official,
+    )
+
+
+def of_cross_entropy_rate(torch):
+    x, t = (logits(10, seed).reshape(-1, 100, 10) for seed in (0, 3))
+    z, u = torch.from_numpy(x), torch.from_numpy(t)
+    return (
+        lambda: text_tests.cross_entropy_rate(x, t),
+        lambda: cross_entropy_rows(x, t),
+        lambda: -(u.softmax(-1) * z.log_softmax(-1)).sum(-1).mean(-1),
     )
 
 

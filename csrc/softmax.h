@@ -25,6 +25,12 @@ struct StatisticsOut {
   std::int64_t* target_rank;
 };
 
+// Where the results of cross_entropy go, one entry a row; the last two are both null where none is left out.
+template <class T>
+struct CrossEntropyOut {
+  T *cross_entropy, *log_probability, *probability;
+};
+
 // Which columns of a row row_filter keeps, and what its amount says.
 enum class Filter {
   kTypical,  // smallest set of the columns whose -log p is nearest to the entropy, of at least this probability
@@ -76,6 +82,12 @@ void level_scores(const Rows<const S>& x, Groups groups, const double* levels, P
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, PerRow<std::int64_t> target,
                     const core::Compute<S>* weights, StatisticsOut<core::Compute<S>> out, const Exec& exec);
+
+// -sum u log v along each row, where u = softmax(b / temperature) and v = softmax(a / temperature), both without the column that
+// is left out, if it is one; what has u = 0 adds nothing. Of that column, log p in softmax(a) and p in softmax(b), else NaN.
+template <class S>
+void cross_entropy(const Rows<const S>& a, const Rows<const S>& b, core::Compute<S> temperature, PerRow<std::int64_t> left_out,
+                   CrossEntropyOut<core::Compute<S>> out, const Exec& exec);
 
 // keep[row, column] for the filter on p = softmax(z); equal columns are kept or left together. At least min_keep are kept, in
 // the order of the filter, but none that is -inf. Nothing in a row with a NaN, a +inf or an amount that is out of range.

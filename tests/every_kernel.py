@@ -13,6 +13,7 @@ import numpy as np
 
 import softmap
 from softmap import _backend
+from softmap._cross_entropy import cross_entropy_rows
 from softmap._ordinal import ordinal_cross_entropy, ordinal_probabilities
 
 DTYPES = (np.float32, np.float64, np.float16, np.dtype(ml_dtypes.bfloat16))
@@ -55,6 +56,9 @@ def statistics():
         for x in layouts(width, dtype)[::2]:
             yield softmap.row_statistics(x, target=1, weights=np.arange(float(x.shape[1])))
             yield softmap.logsumexp_partial(x)
+            yield cross_entropy_rows(x, x[::-1])
+            for temperature in (1.0, 2.0):
+                yield cross_entropy_rows(x, x[::-1], temperature, np.arange(len(x)))
 
 
 def level_scores():

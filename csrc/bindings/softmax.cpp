@@ -159,6 +159,32 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
   });
 }
 
+// a, b: of one dtype and shape, rows along the last axis; left_out: 0-d (no column: -1) or one a row, int64.
+py::object cross_entropy(const py::array& a, const py::array& b, double temperature, const py::array_t<std::int64_t>& left_out,
+                         py::handle n_threads) {
+  const Run run = run_for("cross_entropy", n_threads);
+  return with_storage(element_of(a), [&]<class S>() -> py::object {
+    using T = Compute<S>;
+    const auto bits = std::uint64_t(1) << (a.ndim() - 1);
+    const auto rows_a = const_rows<S>(a, bits), rows_b = const_rows<S>(b, bits);
+    const bool left = left_out.ndim() > 0;
+    py::list results;
+    const auto fresh = [&] {
+      py::array made = new_array<T>(run, reduced_shape(a, bits));
+      results.append(made);
+      return static_cast<T*>(made.mutable_data());
+    };
+    CrossEntropyOut<T> out{fresh(), nullptr, nullptr};
+    if (left) out.log_probability = fresh(), out.probability = fresh();
+    {
+      const ReleaseIf release(a.size() >= kReleaseElements);
+      backend::cross_entropy(rows_a, rows_b, static_cast<T>(temperature), PerRow<std::int64_t>{left_out.data(), left ? 1 : 0},
+                             out, make_exec(run));
+    }
+    return py::tuple(results);
+  });
+}
+
 // x: at least one axis, rows along the last; temperature and amount: 0-d, or one a row.
 py::object row_filter(const py::array& x, int filter, const py::array& temperature, const py::array_t<double>& amount,
                       Index min_keep, py::handle n_threads) {
@@ -224,6 +250,8 @@ void bind_softmax(py::module_& m) {
         py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
   m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
         py::arg("weights"), py::arg("n_threads"));
+  m.def("cross_entropy", &cross_entropy, py::arg("a"), py::arg("b"), py::arg("temperature"), py::arg("left_out"),
+        py::arg("n_threads"));
   m.def("row_filter", &row_filter, py::arg("x"), py::arg("filter"), py::arg("temperature"), py::arg("amount"),
         py::arg("min_keep"), py::arg("n_threads"));
   m.def("row_root", &row_root, py::arg("x"), py::arg("function"), py::arg("target"), py::arg("n_threads"));

@@ -24,21 +24,29 @@ struct Columns {
       for (Index k = 0; k < n; ++k) x[k] = load(p + rows.along.offset(k));
       return;
     }
+    const S* row[L::size];
+    for (int r = 0; r < count; ++r) row[r] = rows.row(first + r);
+    const bool contiguous = rows.along.contiguous();
     for (Index k = 0; k < n; k += L::size) {
       const int width = n - k < L::size ? static_cast<int>(n - k) : L::size;
       L tile[L::size];
-      for (int r = 0; r < L::size; ++r) tile[r] = r < count ? part_of_row(rows, rows.row(first + r), k, width) : L(T(0));
+      for (int r = 0; r < count; ++r) {
+        if (contiguous) ask_ahead(row[r] + k);
+        tile[r] = !contiguous        ? gathered(rows, row[r], k, width)
+                  : width == L::size ? load(row[r] + k)
+                                     : load(row[r] + k, width, T(0));
+      }
+      for (int r = count; r < L::size; ++r) tile[r] = L(T(0));
       transpose(tile);
       for (int j = 0; j < width; ++j) x[k + j] = tile[j];
     }
   }
 
  private:
-  static L part_of_row(const Rows<const S>& rows, const S* row, Index k, int width) {
-    if (rows.along.contiguous()) return width == L::size ? load(row + k) : load(row + k, width, T(0));
-    S gathered[L::size] = {};
-    for (int j = 0; j < width; ++j) gathered[j] = row[rows.along.offset(k + j)];
-    return load(gathered);
+  static L gathered(const Rows<const S>& rows, const S* row, Index k, int width) {
+    S part[L::size] = {};
+    for (int j = 0; j < width; ++j) part[j] = row[rows.along.offset(k + j)];
+    return load(part);
   }
 };
 

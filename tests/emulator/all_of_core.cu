@@ -1,5 +1,6 @@
 // All of csrc/core for a device, in both precisions: nvcc must take it without a warning.
 // tests/test_core.py checks that no function is left out.
+#include "core/beside.h"
 #include "core/half.h"
 #include "core/ordered.h"
 #include "core/pair.h"
@@ -63,6 +64,8 @@ __global__ void all_of_core(const T* in, T* out) {
   to.put(sum.m, sum.low, sum.e, exp(x), expm1(x), log(x), log(x, y, n), log1p(x), sigmoid(x), log_sigmoid(x), softplus(x));
   const auto both = log_ndtr_both(x);
   to.put(quick_upper_tail(abs(x), PlainBell()), Logit::smaller_between(x, y, reciprocal(x + y)));
+  const auto share = beside(x, y, n);
+  to.put(share.log_probability, share.probability);
   const auto f = logistic(x);
   to.put(f.small, f.small_low, f.large, f.large_low);
   to.put(ndtr(x), log_ndtr(x), both.left, both.right, inverse_mills(x), inverse_mills_curvature(x));

@@ -223,6 +223,37 @@ STATISTICS = StatisticsCase(
     }
 )
 
+
+@dataclass(frozen=True)
+class CrossEntropyCase:
+    """Bounds of cross_entropy_rows, for each part of its result."""
+
+    ulp: dict[str, dict[str, float]]
+
+    def reference(self, a, b, dtype, temperature=1, column=-1):
+        """Exact results for two rows of finite numbers and -inf; with a column, what it is left."""
+        with mp.workdps(DIGITS[np.dtype(dtype).name]):
+            rows = [[mp.mpf(float(v)) for v in row] for row in (a, b)]
+            e_a, e_b = ([mp.exp(v) for v in row] for row in rows)
+            z_a, z_b = ([v / temperature for k, v in enumerate(row) if k != column] for row in rows)
+            w = [mp.exp(v) for v in z_b]
+            total, log_total = mp.fsum(w), mp.log(mp.fsum(mp.exp(v) for v in z_a))
+            terms = [p / total * (log_total - z) for p, z in zip(w, z_a, strict=True) if p > 0]
+            exact = {"cross_entropy": mp.inf if mp.inf in terms else mp.fsum(terms)}
+            if column >= 0:
+                exact["log_probability"] = rows[0][column] - mp.log(mp.fsum(e_a))
+                exact["probability"] = e_b[column] / mp.fsum(e_b)
+            return exact
+
+
+CROSS_ENTROPY = CrossEntropyCase(
+    ulp={
+        "cross_entropy": {"float32": 4, "float64": 4},
+        "log_probability": {"float32": 4, "float64": 4},
+        "probability": {"float32": 4, "float64": 4},
+    }
+)
+
 # Shapes for the benchmarks, reduced along the last axis.
 SIZES = {
     "five logits": (5,),
