@@ -258,7 +258,7 @@ def test_exit_code_2_for_unreadable_input(run, arguments, message):
             ["--prior-sd", "-1"],
             "fit: --prior-sd = -1.0, it must be from 1e-6 to 1e6, or inf for maximum likelihood",
         ),
-        (["--level", "95"], "fit: level = 95.0, it must be above 0 and below 1"),
+        (["--level", "95"], "fit: --level = 95.0, it must be above 0 and below 1"),
         (["--elo", "--anchor", "z=1"], "Fit.rescale: anchor = 'z' is not among the items a, b, c"),
         (
             ["--left", "left"],

@@ -111,6 +111,19 @@ def test_level_scores_accuracy_with_a_temperature_a_row(backend, dtype):
 
 
 @each_dtype
+def test_level_scores_are_the_same_wherever_a_row_is(backend, dtype):
+    """In every lane, and by itself."""
+    rows = np.random.default_rng(7).normal(0, 3, (40, 5)).astype(dtype)
+    groups, levels = [[0], [1, 3], [2]], [1, 2, 5]
+    want = softmap.level_scores(np.repeat(rows, 33, axis=0), groups, levels)
+    for k, row in enumerate(rows):
+        one = softmap.level_scores(row, groups, levels)
+        for part in PARTS[:3]:
+            same = getattr(want, part)[33 * k : 33 * (k + 1)]
+            np.testing.assert_array_equal(same, np.broadcast_to(getattr(one, part), same.shape))
+
+
+@each_dtype
 @given(seed=st.integers(0, 2**31), shape=st.sampled_from([(7,), (3, 7), (2, 3, 9), (1, 12)]))
 def test_level_scores_agrees_with_the_definition(backend, dtype, seed, shape):
     rng = np.random.default_rng(seed)

@@ -237,6 +237,14 @@ def test_columns_accuracy(backend, dtype, width, scale, order):
         np.testing.assert_array_equal(function(middle, axis=1)[0], function(x, axis=0))
 
 
+@pytest.mark.parametrize("width", [17, 192])
+@each_dtype
+def test_many_columns_accuracy(backend, dtype, width):
+    """Sums of few large numbers, where the order of the additions shows."""
+    rng = np.random.default_rng(2)
+    check_columns(rng.normal(0, 30, (width, 4096)).astype(dtype), dtype)
+
+
 @each_dtype
 def test_columns_with_one_ahead_accuracy(backend, dtype):
     """The largest is 0, or the sum near 1: there the logarithm has digits of its own."""

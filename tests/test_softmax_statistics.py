@@ -48,6 +48,28 @@ def test_row_statistics_accuracy(backend, kind, width, dtype):
         assert r.target_rank[k] == 1 + (row > row[0]).sum()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("width", [256, 257, 1000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_row_statistics_accuracy_of_many_rows(backend, dtype, width, temperature):
+    """Against the next wider type."""
+    wide = np.longdouble if dtype == "float64" else np.float64
+    unsure = float(np.finfo(wide).nmant <= np.finfo(dtype).nmant)
+    n_rows = 60 if backend.startswith("cuda") else 1000
+    x = np.random.default_rng(0).normal(0, 3, (n_rows, width)).astype(dtype)
+    weights = np.linspace(1, 5, width).astype(dtype)
+    r = softmap.row_statistics(x, weights=weights, temperature=temperature)
+    z = (x / np.array(temperature, dtype)).astype(wide)
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    p = e / e.sum(axis=1, keepdims=True)
+    mean = (p * weights).sum(axis=1)
+    variance = (p * (weights - mean[:, None]) ** 2).sum(axis=1)
+    wanted = {"entropy": -(p * np.log(p)).sum(axis=1), "expectation": mean, "variance": variance}
+    for part, want in wanted.items():
+        error = np.abs(getattr(r, part) - want) / np.spacing(want.astype(dtype))
+        assert error.max() <= STATISTICS.ulp[part][dtype] + unsure, part
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [100_000, 1 << 20])
 def test_row_statistics_accuracy_of_long_rows(backend, n, dtype):

@@ -423,10 +423,21 @@ struct Lanes {
   }
 };
 
-inline Lanes<double> low_half(Lanes<float> a) { return Register<double>::Vector{double(a.v[0]), double(a.v[1])}; }
-inline Lanes<double> high_half(Lanes<float> a) { return Register<double>::Vector{double(a.v[2]), double(a.v[3])}; }
+// All four at once: g++ 12 takes float(double(x)), one by one, for x.
+typedef double WideDoubles __attribute__((vector_size(32)));
+inline Lanes<double> half_of(Lanes<float> a, int which) {
+  const WideDoubles w = __builtin_convertvector(a.v, WideDoubles);
+  Lanes<double> r;
+  __builtin_memcpy(&r.v, reinterpret_cast<const char*>(&w) + 16 * which, 16);
+  return r;
+}
+inline Lanes<double> low_half(Lanes<float> a) { return half_of(a, 0); }
+inline Lanes<double> high_half(Lanes<float> a) { return half_of(a, 1); }
 inline Lanes<float> from_halves(Lanes<double> a, Lanes<double> b) {
-  return Register<float>::Vector{float(a.v[0]), float(a.v[1]), float(b.v[0]), float(b.v[1])};
+  WideDoubles w;
+  __builtin_memcpy(&w, &a.v, 16);
+  __builtin_memcpy(reinterpret_cast<char*>(&w) + 16, &b.v, 16);
+  return __builtin_convertvector(w, Register<float>::Vector);
 }
 
 #endif

@@ -5,17 +5,14 @@
 namespace softmap::cpu {
 namespace {
 
-// A running sum. A few terms are added as they are; then fold() adds what they came to, and low carries what rounding took, so
-// that the length of a row does not show.
+// A running sum; low carries what rounding took, so that neither the length of a row nor the order of its numbers shows.
 template <class V>
 struct Sum {
-  V fresh{typename core::lane<V>::Scalar(0)}, m = fresh, low = fresh;
-  void operator+=(V value) { fresh = fresh + value; }
-  void fold() {
+  V m{typename core::lane<V>::Scalar(0)}, low = m;
+  void operator+=(V value) {
     V rounding;
-    m = core::two_sum(m, fresh, rounding);
+    m = core::two_sum(m, value, rounding);
     low = low + rounding;
-    fresh = V(typename core::lane<V>::Scalar(0));
   }
 };
 
@@ -27,7 +24,6 @@ T total_of(const Sum<Lanes<T>>& sum, int n_lanes) {
   Sum<T> total;
   for (int k = 0; k < n_lanes; ++k) {
     total += m[k];
-    total.fold();
     total.low += low[k];
   }
   return total.m + total.low;
@@ -50,22 +46,15 @@ __attribute__((flatten)) void sum_terms(const S* x_row, Index first, Index last,
                                         T* totals) {
   using L = Lanes<T>;
   Sum<L> sums[n_sums];
-  int pending = 0;
   for (Index i = first; i < last; i += L::size) {
     const int count = last - i < L::size ? static_cast<int>(last - i) : L::size;
     const L x = count == L::size ? load(x_row + i) : load(x_row + i, count, -kInf<T>);
     L d;
     const auto p = exp_of(x, shifted, d);
     terms(x, d, scale2(p.m, p.e), i, count, sums);
-    if (++pending < 8) continue;
-    for (auto& sum : sums) sum.fold();
-    pending = 0;
   }
   const int n_lanes = last - first < L::size ? static_cast<int>(last - first) : L::size;
-  for (int j = 0; j < n_sums; ++j) {
-    sums[j].fold();
-    totals[j] = total_of(sums[j], n_lanes);
-  }
+  for (int j = 0; j < n_sums; ++j) totals[j] = total_of(sums[j], n_lanes);
 }
 
 // The same of a whole row. Segments of a long one are summed apart, by several threads, and added in order.
@@ -78,7 +67,6 @@ void sum_row(const Row<S>& row, const Shift& shifted, const Terms& terms, double
     Sum<double> total;
     for (Index k = 0; k < n_parts; ++k) {
       total += static_cast<double>(parts[k][j]);
-      total.fold();
     }
     totals[j] = total.m + total.low;
   }

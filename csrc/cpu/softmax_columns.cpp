@@ -151,7 +151,11 @@ class Columns {
     } else {
 #pragma GCC unroll 16
       for (int k = 0; k < depth; ++k) v[k] = exp(v[k]);
-      total = total + tree<depth>(v, Plus{});
+      if constexpr (depth == 1) {
+        total = total + v[0];
+      } else {
+        total = total + exact_tree<depth>(v);
+      }
     }
     total.sum.store(sum_ + c);
     total.rest.store(low_ + c);

@@ -273,16 +273,16 @@ def read_weights(where: str, weights: Any, rows: int) -> Floats:
 
 def labels_of_table(where: str, name: str, values: Any) -> list[Hashable] | None:
     """Return the labels of a frame that has the same for rows and columns; None without labels."""
-    axes = [getattr(values, axis, None) for axis in ("index", "columns")]
-    if not all(hasattr(axis, "tolist") for axis in axes):
+    rows: Any = getattr(values, "index", None)
+    columns: Any = getattr(values, "columns", None)
+    if not hasattr(rows, "equals") or not hasattr(columns, "tolist"):
         return None
-    labels: list[Hashable]
-    labels, columns = (axis.tolist() for axis in axes)  # type: ignore[union-attr]
-    if labels != columns:
+    if not rows.equals(columns):
         raise ValueError(
-            f"{where}: {name} has rows {labels} and columns {columns}, they must be the "
-            f"same items in the same order (as by {name}.reindex(index=names, columns=names))"
+            f"{where}: {name} is labelled differently along rows and columns, so that it is not "
+            "clear which items they are (order them alike, or pass its values and items)"
         )
+    labels: list[Hashable] = columns.tolist()
     return labels
 
 

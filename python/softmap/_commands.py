@@ -40,7 +40,7 @@ def fit_file(options: argparse.Namespace) -> tuple[str, int]:
     comparisons = _comparisons(options)
     fits, failed = _fits(comparisons, options)
     for name, reason in failed.items():
-        _note(f"{name}: {reason}")
+        _note(f"{name}: {by_options(reason)}")
     for name, result in fits.items():
         if not (result.games >= options.min_games).any():
             of = "" if name is None else f"{name}: "
@@ -53,7 +53,7 @@ def fit_file(options: argparse.Namespace) -> tuple[str, int]:
         for name, result in fits.items():
             start = "" if name is None else f"{name}: "
             for sentence in result.diagnostics.sentences():
-                _note(start + sentence)
+                _note(start + by_options(sentence))
     return _shown(fits, failed, options), 0
 
 
@@ -167,7 +167,7 @@ def _shown(
         parts = [(name, result.summary(min_games=least)) for name, result in fits.items()]
         texts = [text if name is None else f"== {name} ==\n{text}" for name, text in parts]
         lines = "\n\n".join(texts).split("\n")
-        return "\n".join(by_options(x) if x.startswith("! ") else x for x in lines)
+        return "\n".join(f"! {by_options(x[2:])}" if x.startswith("! ") else x for x in lines)
     if options.format == "md":
         parts = [(name, _markdown(result.table(min_games=least))) for name, result in fits.items()]
         texts = [text if name is None else f"## {name}\n\n{text}" for name, text in parts]
@@ -364,33 +364,37 @@ def _opened(path: str) -> Iterator[TextIO]:
             yield file
 
 
-# What the functions call by their arguments, and the command by its options.
-_ARGUMENT = re.compile(
-    r"\b(first_advantage|tie_strength|prior_sd|ties|errors)\b(?:=(?P<quote>'?)([\w.-]+)(?P=quote))?"
-)
-
-
-_LABEL = re.compile(
-    r"labels=\{(['\"]?)(.*?)\1: 1\}, 1 = left won; for names of winners .*? == left"
-)
+# Where the functions name an argument, in their own words; names from the data are left alone.
+_IN_OPTIONS = [
+    (r"^(\w+): (level|errors|ties|link) = ", r"\1: --\2 = "),
+    (r"^(\w+): prior_sd = ", r"\1: --prior-sd = "),
+    (r"^(\w+): tie_strength = ", r"\1: --tie-strength = "),
+    (r"^(\w+): first_advantage = ", r"\1: --first-advantage = "),
+    (r"\(a larger prior_sd leaves", "(a larger --prior-sd leaves"),
+    (r"\(give a finite prior_sd\)", "(give a finite --prior-sd)"),
+    (r"\(first_advantage='estimate' accounts", "(--first-advantage estimate accounts"),
+    (r"^nothing ended in a tie: ties='(.*?)' has", r"nothing ended in a tie: --ties \1 has"),
+    (r" ties, and (\S+) by ties='(.*?)' \(another", r" ties, and \1 by --ties \2 (another"),
+    (r"\(use ties='half'\)", "(use --ties half)"),
+    (r"\(use Comparisons.from_pairs with clusters=\)", "(use --clusters)"),
+    (
+        r"say what another word means with labels=\{(['\"]?)(.*?)\1: 1\}, 1 = left won; for names "
+        "of winners pass winner == left",
+        r"say what another word means with --label \2=left",
+    ),
+    (r"leave such rows out with on_bad_row='skip'\)", "leave such rows out with --skip-bad-rows)"),
+]
 
 
 def by_options(text: str) -> str:
     """A sentence of the functions with the command's options in it."""
-    text = _LABEL.sub(r"--label \2=left", text).replace("on_bad_row='skip'", "--skip-bad-rows")
-    text = text.replace("Comparisons.from_pairs with clusters=", "--clusters")
-
-    def option(found: re.Match[str]) -> str:
-        name, _, value = found.groups()
-        if value is None and name in ("ties", "errors"):
-            return name  # the words
-        return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
-
-    return _ARGUMENT.sub(option, text)
+    for pattern, option in _IN_OPTIONS:
+        text = re.sub(pattern, option, text)
+    return text
 
 
 def _note(text: str) -> None:
-    print(f"softmap: note: {by_options(text)}", file=sys.stderr)
+    print(f"softmap: note: {text}", file=sys.stderr)
 
 
 def _markdown(rows: list[list[str]]) -> str:

@@ -222,7 +222,8 @@ class Comparisons:
         tie_counts : array (n, n), optional
             Symmetric; each tie counts once (tie_counts[i, j] is the number of ties of i and j).
         items : sequence of n different labels, optional
-            0 .. n-1 by default; of a pandas frame its index, which must equal its columns.
+            0 .. n-1 by default; of a pandas frame its index, which must equal its columns. They
+            name the rows and columns in their order, whatever the labels of a frame.
 
         Raises
         ------
@@ -240,12 +241,13 @@ class Comparisons:
         (array([3]), array([1]), False)
         """
         where = "Comparisons.from_matrix"
-        of_wins = labels_of_table(where, "wins", wins)
-        of_ties = labels_of_table(where, "tie_counts", tie_counts)
-        if of_wins is not None and of_ties is not None and of_wins != of_ties:
-            raise ValueError(f"{where}: wins is labelled {of_wins}, but tie_counts {of_ties}")
         if items is None:
-            items = of_wins if of_wins is not None else of_ties
+            items = labels_of_table(where, "wins", wins)
+            of_ties = labels_of_table(where, "tie_counts", tie_counts)
+            if items is None:
+                items = of_ties
+            elif of_ties is not None and of_ties != items:
+                raise ValueError(f"{where}: wins and tie_counts are labelled differently")
         table = read_table(where, "wins", wins)
         n = len(table)
         ties = (

@@ -126,7 +126,7 @@ def recipe(
                 raise TypeError(f"{name}: {error}") from None
             for k in numbers:
                 number = bound.arguments.get(k, np.inf)
-                if not (isinstance(number, float) and number == np.inf):
+                if not (isinstance(number, (float, np.floating)) and number == np.inf):
                     check_number(name, k, number)
             given = {k: v for k, v in bound.arguments.items() if k in readers and v is not None}
             library, like = common_library_of_peers(name, **given)
@@ -274,8 +274,8 @@ def row_dot(x: Array, y: Array) -> Any:
 
 def sum_of_few(x: Array, weights: Array) -> Any:
     """Sum of the products over a last axis of a few, whose columns are taken one by one."""
-    total = x[..., 0] * weights[0]
-    for k in range(1, len(weights)):
+    total = np.zeros_like(x, shape=x.shape[:-1])
+    for k in range(len(weights)):
         total += x[..., k] * weights[k]
     return total
 
