@@ -82,7 +82,8 @@ def test_messages_name_the_options(run):
     _, _, err = run("fit", "-", "--format", "csv", stdin=lopsided)
     assert "(--first-advantage estimate accounts for that)" in err
     _, _, err = run("fit", "-", stdin="left,right,winner\na,b,lft\n")
-    assert "say what another word means with --label lft=left (mend it" in err
+    assert "say what another word means with --label lft=left, but where it is the winner's" in err
+    assert "name let the column say left or right (mend it" in err
     assert err.endswith("or leave such rows out with --skip-bad-rows)\n")
     _, _, err = run("fit", "-", "--errors", "cluster", stdin=FOOD)
     assert err.endswith("(use --clusters)\n")

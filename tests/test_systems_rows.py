@@ -228,6 +228,7 @@ def test_text_without_tokens_is_nan():
     assert np.isnan(text_tests.cross_entropy_rate(LOGITS, LOGITS, mask=nowhere)).all()
     r = text_tests.statistics(np.zeros((1, 3)), [7])  # no such word
     assert np.isnan(r.log_likelihood)
+    assert np.isnan(r.log_rank)
     assert r.entropy == pytest.approx(math.log(3))
 
 

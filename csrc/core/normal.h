@@ -139,8 +139,12 @@ inline constexpr LiftedUpperTail<T, Bell> kLiftedUpperTail{};
 // c[0] + c[1] x + c[2] x^2 + ... as c[0] + x (odd(x^2) + x even(x^2)): short chains, and the last sum decides the last bits.
 template <const auto& c, class V>
 SOFTMAP_HD V near_polynomial(V x) {
+#if defined(__CUDA_ARCH__)  // other threads fill the wait there, and registers are few
+  return polynomial<c>(x);
+#else
   const V x2 = x * x;
   return muladd(muladd(polynomial<c, 2, 2>(x2), x, polynomial<c, 1, 2>(x2)), x, V(entry<c, 0>()));
+#endif
 }
 
 // 1 - Phi(z) for z >= 0, where rounding of z itself counts for more than the terms that decide the last bits of ndtr.

@@ -45,7 +45,7 @@ struct Below {
   }
 };
 
-// The largest number of a row, but where NaN is among them.
+// The largest number of a row; NaN where that is among them.
 template <class S, class T = Compute<S>>
 T largest_of(const Row<S>& row) {
   using L = Lanes<T>;
@@ -53,15 +53,16 @@ T largest_of(const Row<S>& row) {
   const Index n_parts = row.each_segment([&](Index part, Index first, Index last) {
     L top(-kInf<T>);
     for (Index k = first; k < last; k += L::size) {
-      top = max(last - k < L::size ? load(row.x + k, static_cast<int>(last - k), -kInf<T>) : load(row.x + k), top);
+      const L x = last - k < L::size ? load(row.x + k, static_cast<int>(last - k), -kInf<T>) : load(row.x + k);
+      top = select(x == x, max(x, top), x);  // max(x, NaN) is NaN
     }
     T lanes[L::size];
     top.store(lanes);
     parts[part] = lanes[0];
-    for (const T lane : lanes) parts[part] = core::max(lane, parts[part]);
+    for (const T lane : lanes) parts[part] = lane == lane ? core::max(lane, parts[part]) : lane;
   });
   T largest = -kInf<T>;
-  for (Index k = 0; k < n_parts; ++k) largest = core::max(parts[k], largest);
+  for (Index k = 0; k < n_parts; ++k) largest = parts[k] == parts[k] ? core::max(parts[k], largest) : parts[k];
   return largest;
 }
 

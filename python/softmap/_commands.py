@@ -380,7 +380,8 @@ _IN_OPTIONS = [
     (
         r"say what another word means with labels=\{(['\"]?)(.*?)\1: 1\}, 1 = left won; for names "
         "of winners pass winner == left",
-        r"say what another word means with --label \2=left",
+        r"say what another word means with --label \2=left, but where it is the winner's name let "
+        "the column say left or right",
     ),
     (r"leave such rows out with on_bad_row='skip'\)", "leave such rows out with --skip-bad-rows)"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ _MOST_STEPS = 20_000  # of conjugate gradients
 _PROBES = 8  # at a time
 _MOST_PROBES = 64
 _FINE = 0.01  # an error of standard errors that needs no more probes
+_DOUBTFUL = 0.2  # an error of one variance that needs its own solution
+_MOST_EXACT = 64  # of these
 
 # of each cell: of the difference of scores, of that and the tie parameter, of the latter
 Weights = Sequence[Floats]
@@ -121,8 +123,9 @@ def probed_variances(
     Random vectors z of -1 and 1: the mean of z * (V @ z) is the diagonal of V (Bekas, Kokiopoulou &
     Saad, Appl. Numer. Math. 57, 2007). Of V - A it scatters far less, with an A near to V whose
     diagonal is known: the series of V by neighbours. Always the same vectors, and more until they
-    tell the errors to a percent. NaN where what they tell is not positive: what V has beside its
-    diagonal is then too large for so few. What theta has beside the scores is found exactly.
+    tell the errors to a percent. The items of which they tell least are then solved for, as many
+    as `_MOST_EXACT`; NaN where there are more, and what the probes tell is no more than half
+    certain. What theta has beside the scores is found exactly.
     """
     n, random = problem.n, np.random.default_rng(0)
     bread = (terms.curvature, terms.cross, terms.tie_curvature)
@@ -149,17 +152,36 @@ def probed_variances(
         mean = total / count
         error = np.sqrt(np.maximum(squares / count - mean * mean, 0.0) / (count - 1.0))
         mean += known
-        mean[alone] = 0.0
-        positive = mean > 0.0
-        relative = error[positive] / mean[positive]
-        spread = 0.5 * float(np.sqrt(np.mean(relative**2))) if positive.any() else 0.0
-    mean[~(positive | alone)] = np.nan
+        mean[alone] = error[alone] = 0.0
+        spread = _spread(mean, error)
+    doubtful = np.flatnonzero(~alone & ~(error < _DOUBTFUL * mean))
+    share = np.where(mean > 0.0, error / np.maximum(mean, 1e-300), np.inf)[doubtful]
+    for some in _batches(doubtful[np.argsort(-share, kind="stable")][:_MOST_EXACT]):
+        unit = np.zeros((some.size, problem.size))
+        unit[range(some.size), some] = 1.0
+        x = _inverted(problem, terms, unit, 1e-6)
+        y = times(x) if apart else _projected(problem, unit)
+        mean[some], error[some] = (x * y).sum(axis=1), 0.0
+    if doubtful.size:
+        spread = _spread(mean, error)
+    mean[~alone & ~(error < 0.5 * mean)] = np.nan
     if problem.size == n:
         return mean, spread
     unit = np.eye(problem.size - n, problem.size, n)
     x, _ = solved(problem, terms, unit, 1e-10)
     y = times(x) if apart else unit
     return np.append(mean, (x * y).sum(axis=1)), spread
+
+
+def _spread(mean: Floats, error: Floats) -> float:
+    """Return the typical relative error of the square roots of what is positive."""
+    positive = mean > 0.0
+    relative = error[positive] / mean[positive]
+    return 0.5 * float(np.sqrt(np.mean(relative**2))) if positive.any() else 0.0
+
+
+def _batches(items: Ints) -> Iterator[Ints]:
+    return (items[k : k + _PROBES] for k in range(0, items.size, _PROBES))
 
 
 def _inverted(problem: Problem, terms: Terms, rows: Floats, rtol: float) -> Floats:

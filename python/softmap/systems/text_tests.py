@@ -54,7 +54,7 @@ def statistics(logits: Any, tokens: Any) -> TextStatistics:
         Logits of the model at the L places of the text.
     tokens : array_like (..., L) of int
         The text: ``tokens[..., i]`` is what ``logits[..., i, :]`` predicts. A negative one, such as
-        -100, is padding.
+        -100, is padding; one beyond the vocabulary makes what needs it NaN.
 
     Returns
     -------
@@ -83,7 +83,8 @@ def statistics(logits: Any, tokens: Any) -> TextStatistics:
     """
     r = row_statistics(logits, target=tokens)
     counted = tokens >= 0
-    log_rank = np.log(r.target_rank.astype(r.entropy.dtype))
+    rank = r.target_rank.astype(r.entropy.dtype)
+    log_rank = np.log(np.where(rank > 0, rank, np.nan))  # 0 where there is none
     log_p, entropy, log_rank = _means(counted, r.target_log_probability, r.entropy, log_rank)
     return TextStatistics(log_p, entropy, log_p + entropy, log_p / entropy, log_rank)
 
