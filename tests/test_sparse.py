@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import softmap
-from softmap import _backend, _newton
+from softmap import _backend, _newton, _sparse
 from softmap._covariance import covariance
 from softmap._sparse import System, ranks_apart
 from softmap._survey import survey
@@ -292,6 +292,26 @@ def test_errors_are_as_good_as_stated(times, power, prior_sd, stated):
     unmet = found.games == 0
     assert unmet.any() == (power > 0.0 or times < 4)
     np.testing.assert_allclose(found.standard_errors[unmet], exact[unmet], rtol=1e-12)
+
+
+def test_items_of_which_probes_tell_least_are_solved_for(monkeypatch):
+    """Few probes, and items with most of the comparisons, whose variance is far below others'."""
+    n, random = 2100, np.random.default_rng(10)
+    share = np.arange(1, n + 1) ** -0.8
+    left, right = random.choice(n, (2, 4 * n), p=share / share.sum())
+    right[left == right] = (right[left == right] + 1) % n
+    won = random.random(left.size) < 1.0 / (1.0 + np.exp(random.normal(0.0, 0.7, left.size)))
+    c = Comparisons.from_pairs(left, right, won, items=n)
+    exact = np.sqrt(np.diag(fit(c, on_trouble="ignore").full_covariance()))
+    monkeypatch.setattr(_sparse, "_MOST_PROBES", 8)
+    found = {}
+    for most in (0, 64):
+        monkeypatch.setattr(_sparse, "_MOST_EXACT", most)
+        found[most] = fit(c, on_trouble="ignore").standard_errors / exact - 1.0
+    unknown = np.isnan(found[0])
+    assert unknown.any()
+    np.testing.assert_allclose(found[64][unknown], 0.0, atol=1e-4)
+    assert np.nanmax(np.abs(found[64])) < np.nanmax(np.abs(found[0]))
 
 
 def test_rough_errors_are_a_finding():
