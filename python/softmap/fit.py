@@ -107,9 +107,9 @@ def fit(
         C V C with C = I - 11'/n.
         Beyond 2,000 items no covariance is kept: standard errors of scores are then estimates by
         random probes, always the same, with the typical relative error `Fit.error_uncertainty`:
-        at most a percent unless most of an error is shared by many items. NaN where the probes
-        say nothing; the rank ranges count intervals that do not overlap. To 5,000 items
-        `Fit.full_covariance` finds it when asked.
+        typically a percent; more where comparisons are few, or most of an error is shared by many
+        items, as with anchors. NaN where the probes say too little; the rank ranges count
+        intervals that do not overlap. To 5,000 items `Fit.full_covariance` finds it when asked.
     tol : float, default 1e-10
         Converged when no entry of a Newton step exceeds tol * max(1, max |s|).
     max_iter : int, default 100
