@@ -1,5 +1,6 @@
 // The contract of core/lane.h and cpu/lanes.h, operation by operation against the scalar model. For any instruction set, also one
 // that is only emulated: prints what differs, and returns 1.
+#include <cmath>
 #include <cstdio>
 
 #include "cpu/lanes_exp.h"
@@ -72,6 +73,7 @@ struct Check {
       L::load(a).store(to, count);
       expect_same("store of a part", L::load(to), want);
     }
+    if (first_lane(L::load(a)) != a[0]) std::printf("first_lane\n"), ++g_failures;
     L square[n];
     for (int r = 0; r < n; ++r) square[r] = L::load(a) + L(T(1000 * r));
     cpu::transpose(square);
@@ -116,12 +118,46 @@ void check_halves() {
   expect_same("halves", back, x);
 }
 
+// Numbers to 16 bits and back: the nearest, alone or beside another, in memory or past the caches; ties are left out.
+template <class S>
+void check_numbers() {
+  constexpr int n = Lanes<float>::size;
+  float x[2 * n], want[2 * n];
+  alignas(128) S to[2 * n];
+  const auto expect = [&](const char* what, int count) {
+    for (int k = 0; k < count; ++k) {
+      if (core::to_compute(to[k]) == want[k]) continue;
+      std::printf("%s, %d: %a, expected %a\n", what, k, double(core::to_compute(to[k])), double(want[k]));
+      ++g_failures;
+    }
+    for (S& s : to) s = S{};
+  };
+  for (int round = 0; round < 2000; ++round) {
+    for (int k = 0; k < 2 * n; ++k) {
+      x[k] = std::ldexp(1.f + float((k * 7919 + round * 104729) % 8388593) * 0x1p-23f, (k + round) % 40 - 24);
+      if (round % 10 == 0 && k % 5 == 0) x[k] = k % 2 ? 0.f : core::kInf<float>;
+      want[k] = core::to_compute(core::to_storage<S>(x[k]));
+      const float above = core::to_compute(core::to_storage<S>(std::nextafter(x[k], core::kInf<float>)));
+      const float below = core::to_compute(core::to_storage<S>(std::nextafter(x[k], 0.f)));
+      if (above != below && x[k] > 0) x[k] = want[k];
+    }
+    const auto a = Lanes<float>::load(x), b = Lanes<float>::load(x + n);
+    cpu::store_numbers(to, a, b), expect("two registers of numbers", 2 * n);
+    cpu::stream_numbers(to, a, b), cpu::stream_fence(), expect("two registers of numbers past the caches", 2 * n);
+    cpu::store_numbers(to, a), expect("a register of numbers", n);
+    cpu::stream_numbers(to, a), cpu::stream_fence(), expect("a register of numbers past the caches", n);
+    cpu::store_first_numbers(to, n - 1, a), want[n - 1] = 0, expect("the first numbers of a register", n);
+  }
+}
+
 }  // namespace
 
 int main() {
   check<float>();
   check<double>();
   check_halves();
+  check_numbers<core::Half>();
+  check_numbers<core::BFloat16>();
   std::printf("lanes of %d floats: %d failures\n", Lanes<float>::size, g_failures);
   return g_failures > 0;
 }

@@ -14,8 +14,11 @@ namespace {
 
 template <class T>
 using RowExp = ScaledExp<T, QuotientRoots<T>>;
+// For quotients that are stored as S.
+template <class S>
+using QuotientExp = ScaledExp<Compute<S>, std::conditional_t<sizeof(S) == 2, HalfRoots, QuotientRoots<Compute<S>>>>;
 
-// Four numbers of a lane are added up in pairs; the rounding of what follows is carried.
+// Up to eight numbers of a lane are added up in pairs; the rounding of what follows is carried.
 template <class T>
 inline constexpr Index kBlock = 64 * Lanes<T>::size;
 
@@ -33,7 +36,7 @@ inline constexpr T kLowestKept = kTop<T> - (sizeof(T) == 4 ? T(151) : T(1077));
 template <class T>
 inline constexpr T kNoReference = -kScaledExpLimit<T> * T(1.5);
 
-// The sum over a segment: (m + low) 2^reference, and beside it the block that holds the largest z.
+// The sum over a segment: (m + low) 2^reference, and beside it the block that holds the largest z, where that is wanted.
 template <class T>
 struct SegmentSum {
   double m = 0, low = 0, block_m = 0, block_low = 0;
@@ -71,56 +74,70 @@ struct SegmentSum {
   }
 };
 
-// The sum of the lanes of (v + low), as a tree.
-inline void sum_lanes(Lanes<float> v, Lanes<float> low, double& sum, double& rest) {
-  constexpr int kSize = Lanes<float>::size;
-  float a[kSize], b[kSize];
-  double d[kSize];
-  v.store(a), low.store(b);
-  for (int k = 0; k < kSize; ++k) d[k] = double(a[k]) + double(b[k]);
-  for (int half = kSize / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) d[k] += d[k + half];
-  }
-  sum = d[0], rest = 0;
-}
-inline void sum_lanes(Lanes<double> v, Lanes<double> low, double& sum, double& rest) {
-  constexpr int kSize = Lanes<double>::size;
-  double a[kSize], b[kSize];
-  v.store(a), low.store(b);
-  for (int half = kSize / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) {
-      double rounding;
-      a[k] = core::two_sum(a[k], a[k + half], rounding);
-      b[k] += b[k + half] + rounding;
+// The lanes of a register, each `half` lanes further.
+template <class T>
+struct Rotations {
+  static constexpr int size = Lanes<T>::size;
+  using Int = typename core::Format<T>::Int;
+  alignas(64) Int by[size][size];
+  constexpr Rotations() : by{} {
+    for (int half = 0; half < size; ++half) {
+      for (int k = 0; k < size; ++k) by[half][k] = (k + half) % size;
     }
   }
-  sum = a[0], rest = b[0];
+};
+template <class T>
+inline constexpr Rotations<T> kRotations{};
+
+// Calls fold(the lanes half a register further) for every half, down to one: a tree, in registers.
+template <class T, class Fold>
+[[gnu::always_inline]] inline void fold_lanes(const Fold& fold) {
+#pragma GCC unroll 4
+  for (int half = Lanes<T>::size / 2; half > 0; half /= 2) {
+    fold([&](Lanes<T> v) { return permute(v, kRotations<T>.by[half]); });
+  }
 }
 
-// The largest lane, NaN left out.
-template <class L, class T = typename core::lane<L>::Scalar>
-T largest_lane(L v) {
-  T t[L::size];
-  v.store(t);
-  for (int half = L::size / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) t[k] = core::max(t[k], t[k + half]);
-  }
-  return t[0];
+// The sum of the lanes of (v + low).
+inline void sum_lanes(Lanes<float> v, Lanes<float> low, double& sum, double& rest) {
+  Lanes<double> d = (low_half(v) + low_half(low)) + (high_half(v) + high_half(low));
+  fold_lanes<double>([&](const auto& rotated) { d = d + rotated(d); });
+  sum = first_lane(d), rest = 0;
+}
+inline void sum_lanes(Lanes<double> v, Lanes<double> low, double& sum, double& rest) {
+  fold_lanes<double>([&](const auto& rotated) {
+    Lanes<double> rounding;
+    v = core::two_sum(v, rotated(v), rounding);
+    low = low + (rotated(low) + rounding);
+  });
+  sum = first_lane(v), rest = first_lane(low);
+}
+
+// The largest lane, where none is NaN.
+template <class T>
+T largest_lane(Lanes<T> v) {
+  fold_lanes<T>([&](const auto& rotated) { v = max(v, rotated(v)); });
+  return first_lane(v);
 }
 
 // The largest of the first x, up to eight registers of them, as a guess.
 template <class S, class T = Compute<S>>
 T largest_of_first(const S* x, Index n) {
   using L = Lanes<T>;
+  constexpr Index kWidth = L::size;
+  const auto at = [&](Index k) { return load(x + k * kWidth); };
+  if (n >= 8 * kWidth) {
+    return largest_lane(max(max(max(at(0), at(1)), max(at(2), at(3))), max(max(at(4), at(5)), max(at(6), at(7)))));
+  }
   L top(-kInf<T>);
-  for (Index i = 0; i < 8 * L::size && i < n; i += L::size) {
-    top = max(n - i >= L::size ? load(x + i) : load(x + i, static_cast<int>(n - i), -kInf<T>), top);
+  for (Index i = 0; i < n; i += kWidth) {
+    top = max(n - i >= kWidth ? load(x + i) : load(x + i, static_cast<int>(n - i), -kInf<T>), top);
   }
   return largest_lane(top);
 }
 
 // What a pass does beside the sum. Exponentials may be kept, as they come; and another row may be written as this one is read:
-// four registers of it at a time, and the rest of it where this row ends.
+// eight registers of it at a time, and the rest of it where this row ends.
 struct KeepNothing {
   template <class L>
   void operator()(Index, L) const {}
@@ -135,7 +152,7 @@ struct KeepIn {
 };
 struct WriteNothing {
   Index fused(Index, Index) const { return 0; }
-  void four(Index) const {}
+  void eight(Index) const {}
   void rest(Index) const {}
 };
 
@@ -156,11 +173,11 @@ struct Carried {
 };
 
 // The sum of exponentials over x[at .. at + n), at most a block; `top` becomes the largest x of each lane.
-template <class S, class Arg, class Keep, class Write, class T = Compute<S>>
-[[gnu::always_inline]] inline Carried<T> sum_of_block(const S* x, Index at, Index n, const Arg& arg, const RowExp<T> exp,
+template <bool kTop, class S, class Arg, class Exp, class Keep, class Write, class T = Compute<S>>
+[[gnu::always_inline]] inline Carried<T> sum_of_block(const S* x, Index at, Index n, const Arg& arg, const Exp exp,
                                                       const Keep keep, const Write write, Lanes<T>& top) {
   using L = Lanes<T>;
-  constexpr Index kWidth = L::size, kFour = 4 * kWidth;
+  constexpr Index kWidth = L::size, kEight = 8 * kWidth;
   L largest(-kInf<T>);
   Carried<T> sum;
   const auto exp_of_lanes = [&](L v) {
@@ -168,36 +185,33 @@ template <class S, class Arg, class Keep, class Write, class T = Compute<S>>
     largest = max(v, largest);
     return exp(arg(v, low));
   };
-  const auto load_four = [&](Index i, L(&v)[4]) {
-    for (int k = 0; k < 4; ++k) {
+  // All loads come before the stores: a processor takes a load for a late one of a store 4096 bytes away.
+  const auto eight = [&](Index i, const auto& write_here) {
+    L v[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) {
       if (k * kWidth * sizeof(S) % 64 == 0) ask_ahead(x + i + k * kWidth);
       v[k] = load(x + i + k * kWidth);
     }
-  };
-  const auto add_four = [&](Index i, L(&v)[4]) {
-    for (int k = 0; k < 4; ++k) {
+    write_here(i);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) {
       v[k] = exp_of_lanes(v[k]);
       keep(i + k * kWidth, v[k]);
     }
-    sum.add((v[0] + v[1]) + (v[2] + v[3]));
+    const L first = (v[0] + v[1]) + (v[2] + v[3]), second = (v[4] + v[5]) + (v[6] + v[7]);
+    if constexpr (kTop) {  // logarithms show what a quotient does not
+      sum.add(first);
+      sum.add(second);
+    } else {
+      sum.add(first + second);
+    }
   };
   Index i = at;
   const Index fused = at + write.fused(at, n), end = at + n;
-  // Loads come before stores: a processor takes a load for a late one of a store 4096 bytes away.
-  const L none(T(0));
-  L v[4] = {none, none, none, none};
-  if (i + kFour <= fused) load_four(i, v);
-  for (; i + kFour <= fused; i += kFour) {
-    L here[4] = {v[0], v[1], v[2], v[3]};
-    if (i + 2 * kFour <= fused) load_four(i + kFour, v);
-    write.four(i);
-    add_four(i, here);
-  }
+  for (; i + kEight <= fused; i += kEight) eight(i, [&](Index k) { write.eight(k); });
   if (i < end) write.rest(i);
-  for (; i + kFour <= end; i += kFour) {
-    load_four(i, v);
-    add_four(i, v);
-  }
+  for (; i + kEight <= end; i += kEight) eight(i, [](Index) {});
   for (; i + kWidth <= end; i += kWidth) {
     const L e = exp_of_lanes(load(x + i));
     keep(i, e);
@@ -233,40 +247,44 @@ class Reference {
 };
 
 // The sum over x[first .. last). The reference of each block that starts at i is left in references[i / kBlock], where not null.
-template <class S, class Arg, class Keep = KeepNothing, class Write = WriteNothing, class T = Compute<S>>
+// With kTop the block that holds the largest z is summed apart, as logarithms want it.
+template <bool kTop, class S, class Arg, class Keep = KeepNothing, class Write = WriteNothing, class T = Compute<S>>
 SegmentSum<T> sum_blocks(const S* x, Index first, Index last, const Arg& arg, T* references = nullptr, const Keep& keep = {},
                          const Write& write = {}) {
   using L = Lanes<T>;
   SegmentSum<T> r;
   Reference<T> reference;
   reference.move(arg.of_largest(largest_of_first(x + first, last - first)));
-  constexpr T kLowest = std::is_same_v<Keep, KeepNothing> ? RowExp<T>::kLowest : kLowestKept<T>;
-  RowExp<T> exp(reference.value, kLowest);
+  using Exp = std::conditional_t<kTop, RowExp<T>, QuotientExp<S>>;
+  constexpr T kLowest = std::is_same_v<Keep, KeepNothing> ? Exp::kLowest : kLowestKept<T>;
+  Exp exp(reference.value, kLowest);
   Carried<T> total, block;
-  L tops;
+  L tops, low;
   for (Index i = first; i < last; i += kBlock<T>) {
     const Index n = last - i < kBlock<T> ? last - i : kBlock<T>;
-    Carried<T> sum = sum_of_block(x, i, n, arg, exp, keep, write, tops);
-    const T before = reference.value, top = arg.of_largest(largest_lane(tops));
-    if (top > reference.limit && reference.move(top)) [[unlikely]] {
+    Carried<T> sum = sum_of_block<kTop>(x, i, n, arg, exp, keep, write, tops);
+    const T before = reference.value;
+    L z = arg(tops, low);
+    if (any(L(reference.limit) < z) && reference.move(largest_lane(z))) [[unlikely]] {
       const L shift(before - reference.value);
       total.scale2_by(shift), block.scale2_by(shift);
-      exp = RowExp<T>(reference.value, kLowest);
-      sum = sum_of_block(x, i, n, arg, exp, keep, WriteNothing{}, tops);
+      exp = Exp(reference.value, kLowest);
+      sum = sum_of_block<kTop>(x, i, n, arg, exp, keep, WriteNothing{}, tops);
     }
     if (references) references[i / kBlock<T>] = reference.value;
-    if (top > r.top) {
-      total.add(block);
+    if (kTop && any(L(r.top) < z)) {
+      if (r.top > -kInf<T>) total.add(block);
       block = sum;
-      r.top = top, r.block = i;
+      r.top = largest_lane(z), r.block = i;
+    } else if (i == first) {
+      total = sum;
     } else {
       total.add(sum);
     }
   }
-  // Beside the block of the largest z there is a total where there are more blocks, or none has a largest: NaN, then.
   r.reference = reference.value, r.in_range = reference.in_range;
-  if (last - first > kBlock<T> || r.top == -kInf<T>) sum_lanes(total.sum, total.rest, r.m, r.low);
-  sum_lanes(block.sum, block.rest, r.block_m, r.block_low);
+  sum_lanes(total.sum, total.rest, r.m, r.low);
+  if (kTop) sum_lanes(block.sum, block.rest, r.block_m, r.block_low);
   return r;
 }
 

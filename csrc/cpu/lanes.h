@@ -449,6 +449,11 @@ Lanes<T> reciprocal(Lanes<T> a) {
 }
 #endif
 
+template <class T>
+T first_lane(Lanes<T> a) {
+  return a.v[0];
+}
+
 // stream(x, p) stores past the caches, to an aligned p; the fence comes before others may read.
 inline void stream_fence() {
 #if defined(__AVX2__)

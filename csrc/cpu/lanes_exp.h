@@ -110,6 +110,17 @@ struct QuotientRoots<double> : Roots<double> {
 
 #endif
 
+// Roots for quotients that are rounded to 16 bits, where 2 10^-6 of an exponential do not show. All terms of a quotient are near
+// each other, or 0: what rounding takes from log 2, they lose together.
+struct HalfRoots : QuotientRoots<float> {
+  static constexpr bool rough = true;
+#if defined(__AVX512F__)
+  static constexpr float polynomial[1] = {0.5f};
+#elif defined(__AVX2__)
+  static constexpr float polynomial[2] = {0.5f, 0x1.555556p-3f};
+#endif
+};
+
 // exp(x) 2^-reference times R::factor, which quotients do not see; the reference an integer of at most 2^17 (2^48 in
 // double).
 //
@@ -147,7 +158,8 @@ class ScaledExp {
   // exp(r) - 1.
   L reduced(L x, L& root) const {
     const L z = fmadd(x, L(core::kLog2E<T>), magic_), n = z - magic_;
-    const L r = fmadd(n, L(-core::kLn2Low<T>), fmadd(n, L(-core::kLn2High<T>), x));
+    L r = fmadd(n, L(-core::kLn2High<T>), x);
+    if constexpr (!requires { R::rough; }) r = fmadd(n, L(-core::kLn2Low<T>), r);
     root = roots_(z);
     return fmadd(r * r, core::polynomial<R::polynomial>(r), r);
   }

@@ -16,9 +16,9 @@ using core::kLn2High;
 using core::kLn2Low;
 using core::kNaN;
 
-// Asks for memory that a loop over x reaches 4 KiB later, into the second cache: lines that came to the first could push out what
-// is computed with there, or be pushed out before their time.
-inline void ask_ahead(const void* x) { __builtin_prefetch(static_cast<const char*>(x) + 4096, 0, 2); }
+// Asks for memory that a loop reads, or writes, 8 KiB later: the time that a line takes to come.
+inline void ask_ahead(const void* x) { __builtin_prefetch(static_cast<const char*>(x) + 8192, 0, 3); }
+inline void ask_ahead_to_write(const void* out) { __builtin_prefetch(static_cast<const char*>(out) + 8192, 1, 3); }
 
 // A row in one piece. A long one is cut into segments by its length alone; `exec` is set where threads may share them.
 template <class S>

@@ -47,7 +47,7 @@ LogSum<T> log_sum_of(const Row<S>& row, const Arg& arg, const SegmentSum<T>& s) 
 
 template <class S, class Arg>
 SegmentSum<Compute<S>> sum_of_row(const Row<S>& row, const Arg& arg) {
-  return sum_segments(row, [&](Index first, Index last) { return sum_blocks(row.x, first, last, arg); });
+  return sum_segments(row, [&](Index first, Index last) { return sum_blocks<true>(row.x, first, last, arg); });
 }
 
 template <class S, class Arg, class T = Compute<S>>
@@ -96,7 +96,7 @@ void fused_log_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S
       out, first, last,
       [&](Index i, const auto& write) {
         return sum_segments(row(i), [&](Index from, Index to) {
-          return sum_blocks(x.row(i), from, to, arg_of(i), static_cast<T*>(nullptr), KeepNothing{}, write);
+          return sum_blocks<true>(x.row(i), from, to, arg_of(i), static_cast<T*>(nullptr), KeepNothing{}, write);
         });
       },
       [&](Index i, const SegmentSum<T>& sum) {

@@ -7,9 +7,11 @@
 namespace softmap::cpu {
 namespace {
 
-// Times 1 / sum, in two parts, so that the quotient is rounded once: a row with one element gives exactly 1.
-template <class T>
+// Times 1 / sum; in two parts, so that the quotient is rounded once, where all of its digits are stored: a row with one element
+// gives exactly 1.
+template <class S>
 struct Quotient {
+  using T = Compute<S>;
   Lanes<T> inverse, rest;
   explicit Quotient(const SegmentSum<T>& s) {
     double sum, low;
@@ -18,14 +20,20 @@ struct Quotient {
     const double left = core::fmadd(-sum, double(whole), 1.0) - low * double(whole);
     inverse = Lanes<T>(whole), rest = Lanes<T>(static_cast<T>(left * double(whole)));
   }
-  Lanes<T> operator()(Lanes<T> e) const { return fmadd(e, inverse, e * rest); }
+  Lanes<T> operator()(Lanes<T> e) const {
+    if constexpr (sizeof(S) == 2) {
+      return e * inverse;
+    } else {
+      return fmadd(e, inverse, e * rest);
+    }
+  }
 };
 
 // A value of pass 2 for each element of a row, in any order: from the exponentials that pass 1 kept,
-template <class T>
+template <class S, class T = Compute<S>>
 struct FromKept {
   const T* kept;
-  Quotient<T> quotient;
+  Quotient<S> quotient;
   Lanes<T> operator()(Index i) const { return quotient(Lanes<T>::load(kept + i)); }
   Lanes<T> operator()(Index i, int count) const { return quotient(Lanes<T>::load(kept + i, count, T(0))); }
 };
@@ -35,8 +43,8 @@ struct FromRow {
   using T = Compute<S>;
   const S* x;
   Arg arg;
-  RowExp<T> exp;
-  Quotient<T> quotient;
+  QuotientExp<S> exp;
+  Quotient<S> quotient;
   Lanes<T> value(Lanes<T> v) const {
     Lanes<T> low;
     return quotient(exp(arg(v, low)));
@@ -58,16 +66,16 @@ class Seam {
   // The last `count` elements of a row that ends at `end`.
   void keep(LanesOf<S> v, Index count, S* end) {
     flush();  // what the row between did not join
-    store<S>(v, waiting_, static_cast<int>(count));
+    store_first_numbers<S>(waiting_, static_cast<int>(count), v);
     count_ = count, end_ = end;
   }
   // The first `count` elements of a row at `out`, up to an aligned address.
   void join(LanesOf<S> v, Index count, S* out) {
     if (end_ != out || count_ + count != kWidth) {
       flush();
-      return store<S>(v, out, static_cast<int>(count));
+      return store_first_numbers<S>(out, static_cast<int>(count), v);
     }
-    store<S>(v, waiting_ + count_, static_cast<int>(count));
+    store_first_numbers<S>(waiting_ + count_, static_cast<int>(count), v);
     stream(load(static_cast<const S*>(waiting_)), out - count_);
     count_ = 0;
   }
@@ -82,8 +90,9 @@ class Seam {
   S* end_ = nullptr;
 };
 
-// Writes out[0 .. n); with kStream past the caches, which wants aligned addresses: then all but the first `head_` elements are
-// written in vectors that are aligned in memory. Those of the value need not be. `seam` is for rows that are written in order.
+// Writes out[0 .. n), numbers and no NaN; with kStream past the caches, which wants aligned addresses: then all but the first
+// `head_` elements are written in vectors that are aligned in memory, two at once where they are of 16 bits a number. Those of
+// the value need not be. `seam` is for rows that are written in order.
 template <class S, bool kStream, class Value>
 class Writer {
   static constexpr Index kWidth = LanesOf<S>::size;
@@ -95,21 +104,31 @@ class Writer {
       head_ = static_cast<Index>(-address % (kWidth * sizeof(S)) / sizeof(S));
       if (head_ > n) head_ = n;
     }
-    if (head_ == 0) return;
-    const auto first = value_(0, static_cast<int>(head_));
-    seam ? seam->join(first, head_, out) : store<S>(first, out, static_cast<int>(head_));
+    if (head_ > 0) {
+      const auto first = value_(0, static_cast<int>(head_));
+      seam ? seam->join(first, head_, out) : store_first_numbers<S>(out, static_cast<int>(head_), first);
+    }
+    const auto after = reinterpret_cast<std::uintptr_t>(out + head_);
+    if (kStream && sizeof(S) == 2 && after % (2 * kWidth * sizeof(S)) != 0 && head_ + kWidth <= n) {
+      write(head_);
+      head_ += kWidth;
+    }
   }
   // The part that sum_of_block asks for.
   Index fused(Index at, Index n) const { return at + head_ + n <= n_ ? n : n_ - head_ - at; }
-  void four(Index i) const {
-    for (int k = 0; k < 4; ++k) write(i + head_ + k * kWidth);
+  void eight(Index i) const {
+#pragma GCC unroll 8
+    for (Index k = i + head_; k < i + head_ + 8 * kWidth; k += 2 * kWidth) {
+      if constexpr (!kStream) ask_ahead_to_write(out_ + k), ask_ahead_to_write(out_ + k + kWidth);
+      write_two(k);
+    }
   }
   void rest(Index i) const {
     i += head_;
     for (; i + kWidth <= n_; i += kWidth) write(i);
     if (const Index count = n_ - i; count > 0) {
       const auto last = value_(i, static_cast<int>(count));
-      kStream&& seam_ ? seam_->keep(last, count, out_ + n_) : store<S>(last, out_ + i, static_cast<int>(count));
+      kStream&& seam_ ? seam_->keep(last, count, out_ + n_) : store_first_numbers<S>(out_ + i, static_cast<int>(count), last);
     }
   }
   // What belongs to a segment [first, last).
@@ -121,13 +140,16 @@ class Writer {
  private:
   void range(Index i, Index last) const {
     for (; i + kWidth <= last; i += kWidth) write(i);
-    if (const int count = static_cast<int>(last - i); count > 0) store<S>(value_(i, count), out_ + i, count);
+    if (const int count = static_cast<int>(last - i); count > 0) store_first_numbers<S>(out_ + i, count, value_(i, count));
   }
-  void write(Index i) const {
+  void write(Index i) const { put(i, value_(i)); }
+  void write_two(Index i) const { put(i, value_(i), value_(i + kWidth)); }
+  template <class... L>
+  void put(Index i, L... v) const {
     if constexpr (kStream) {
-      stream(value_(i), out_ + i);
+      stream_numbers(out_ + i, v...);
     } else {
-      store(value_(i), out_ + i);
+      store_numbers(out_ + i, v...);
     }
   }
   S* out_;
@@ -201,12 +223,12 @@ void fused_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& o
       out, first, last,
       [&](Index i, const auto& write) {
         return sum_segments(row(i), [&](Index from, Index to) {
-          return sum_blocks(x.row(i), from, to, arg_of(i), kept.references, KeepIn<T>{kept.exponentials}, write);
+          return sum_blocks<false>(x.row(i), from, to, arg_of(i), kept.references, KeepIn<T>{kept.exponentials}, write);
         });
       },
       [&](Index, const SegmentSum<T>& sum) {
         settle(kept.exponentials, kept.references, 0, n, sum.reference);
-        return FromKept<T>{kept.exponentials, Quotient<T>(sum)};
+        return FromKept<S>{kept.exponentials, Quotient<S>(sum)};
       },
       [&](Index i) { exact_softmax(row(i), static_cast<T>(arg_of.temperature(i)), out.row(i)); });
 }
@@ -217,15 +239,15 @@ template <bool kStream, class S, class Arg, class T = Compute<S>>
 void softmax_row(const Row<S>& row, const Arg& arg, T temperature, S* out, T* references) {
   const auto sum = sum_segments(row, [&](Index first, Index last) {
     if constexpr (std::is_same_v<S, T>) {
-      if (references) return sum_blocks(row.x, first, last, arg, references, KeepIn<T>{out});
+      if (references) return sum_blocks<false>(row.x, first, last, arg, references, KeepIn<T>{out});
     }
-    return sum_blocks(row.x, first, last, arg);
+    return sum_blocks<false>(row.x, first, last, arg);
   });
   if (!sum.fine()) return exact_softmax(row, temperature, out);
-  const Quotient<T> quotient(sum);
+  const Quotient<S> quotient(sum);
   if constexpr (std::is_same_v<S, T>) {
     if (references) {
-      const Writer<S, false, FromKept<T>> write(out, row.n, {out, quotient});
+      const Writer<S, false, FromKept<S>> write(out, row.n, {out, quotient});
       row.each_segment([&](Index, Index first, Index last) {
         settle(out, references, first, last, sum.reference);
         write.segment(first, last);
@@ -233,7 +255,8 @@ void softmax_row(const Row<S>& row, const Arg& arg, T temperature, S* out, T* re
       return;
     }
   }
-  const Writer<S, kStream, FromRow<S, Arg>> write(out, row.n, {row.x, arg, RowExp<T>(sum.reference, kLowestKept<T>), quotient});
+  const Writer<S, kStream, FromRow<S, Arg>> write(out, row.n,
+                                                  {row.x, arg, QuotientExp<S>(sum.reference, kLowestKept<T>), quotient});
   row.each_segment([&](Index, Index first, Index last) { write.segment(first, last); });
 }
 
