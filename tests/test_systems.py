@@ -174,6 +174,74 @@ def test_wrong_arguments_are_said_of_the_recipe(name):
                 FUNCTIONS[name](**needed | {number: value})
 
 
+Z = np.zeros((3, 5))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "error", "message"),
+    [
+        ("text_tests.cross_entropy_rate", [Z, Z], {"mask": [1, 0]}, ValueError,
+         "mask has shape (2,), it must broadcast to (3,)"),
+        ("text_tests.cross_entropy_rate", [Z, Z], {"mask": np.ones((2, 2, 3), int)}, ValueError,
+         "mask has shape (2, 2, 3), it must broadcast to (3,)"),
+        ("text_tests.cross_entropy_rate", [Z[0], Z[0]], {}, ValueError,
+         "logits_a has shape (5,), it must be (..., L, V)"),
+        ("text_tests.statistics", [Z[0], 0], {}, ValueError,
+         "logits has shape (5,), it must be (..., L, V)"),
+        ("text_tests.statistics", [Z, [0, 1]], {}, ValueError,
+         "tokens has shape (2,), it must broadcast to (3,)"),
+        ("text_tests.answer", [np.zeros((2, 3, 5)), [[0, 1]] * 2], {}, ValueError,
+         "tokens has shape (2, 2), it must broadcast to (2, 3)"),
+        ("data_diet.dynamics", [Z[0], 0], {}, ValueError,
+         "logits has shape (5,), it must be (checkpoints, ..., classes), with a checkpoint"),
+        ("data_diet.dynamics", [np.zeros((0, 3, 5)), [0, 0, 0]], {}, ValueError,
+         "logits has shape (0, 3, 5), it must be (checkpoints, ..., classes), with a checkpoint"),
+        ("realqa.score", [np.zeros((3, 10))], {"place_values": "abc"}, TypeError,
+         "place_values has dtype"),
+        ("realqa.score", [np.zeros((3, 10))], {"place_values": None}, TypeError,
+         "place_values has dtype"),
+        ("realqa.score", [np.zeros((3, 10))], {"place_values": [[1, 2, 3]]}, ValueError,
+         "place_values has shape (1, 3), it must be one-dimensional"),
+        ("zpe.select", [np.zeros((2, 0))], {"threshold": 1.0}, ValueError,
+         "weights has shape (2, 0), it needs a prompt"),
+        ("adaptive_compute.score", [Z, 1.5], {}, TypeError, "token has dtype float64"),
+        ("adaptive_compute.temperature", [1.5], {}, TypeError, "n = 1.5, it must be an integer"),
+        ("deqa_losses.kl_loss", [Z, range(5), np.ones((2, 5))], {}, ValueError,
+         "labels has shape (2, 5), it must broadcast with the rows of logits"),
+        ("deqa_losses.kl_loss", [Z, [0, 7], np.ones((3, 2))], {}, ValueError, "tokens[1] = 7"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_error_of_the_recipe(name, arguments, options, error, message):
+    with pytest.raises(error, match=rf"^{re.escape(name)}: {re.escape(message)}"):
+        RECIPES[name](*arguments, **options)
+
+
+@pytest.mark.parametrize("name", sorted(k for k, f in RECIPES.items() if hasattr(f, "__wrapped__")))
+def test_an_array_that_is_none_is_one_error_of_the_recipe(name):
+    """Beside those for which it is the default."""
+    parameters = inspect.signature(RECIPES[name]).parameters
+    arguments, options = CASES[name]
+    given = dict(zip(parameters, arguments, strict=False)) | options
+    for key in (k for k, v in given.items() if isinstance(v, np.ndarray)):
+        if parameters[key].default is not None:
+            with pytest.raises(TypeError, match=rf"^{re.escape(name)}: {key} = None, it must be"):
+                RECIPES[name](**given | {key: None})
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u8"])
+def test_targets_of_any_integers(dtype):
+    """uint64 beside int64 is float64 to NumPy."""
+    for name in ("data_diet.el2n", "z_loss.loss", "nkd.loss", "tempnet.robust_loss"):
+        arguments, options = CASES[name]
+        k = list(inspect.signature(RECIPES[name]).parameters).index("target")
+        columns = np.array([1, 0])
+        want, got = (
+            RECIPES[name](*arguments[:k], y, *arguments[k + 1 :], **options)
+            for y in (columns, columns.astype(dtype))
+        )
+        np.testing.assert_array_equal(got, want)
+
+
 @each_recipe_of_arrays
 def test_recipe_takes_array_api_arrays(name):
     strict = pytest.importorskip("array_api_strict")

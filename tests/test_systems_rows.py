@@ -192,6 +192,7 @@ def test_nkd(backend, gamma, temperature):
         second = sum(mpmath.exp(x) * z for x, z in zip(u, v, strict=True))
         close(got[row], -t * s - mp(gamma) * temperature**2 * second)
     assert np.isnan(nkd.loss(student, teacher, [5, -1, 7])).all()
+    assert nkd.loss(student, teacher, [2, 0, 4], temperature=1e200).tolist() == [INF] * 3
     masked = nkd.loss([0.0, 0.0, -INF], [0.0, 0.0, -INF], 0)
     assert masked == pytest.approx(math.log(2) / 2)
 

@@ -101,13 +101,13 @@ def recipe(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Make a function of NumPy arrays one of arrays of any library.
 
-    `readers` says for each array argument how it is read; None stays None. NaN and infinite
-    results are values here, so that nothing warns. Arrays on a device come as CuPy's, to which
-    NumPy's functions hand on what they are given. Dask arrays stay lazy: `core` is the number of
-    last axes of an argument that belong to one problem, where that is not 1 for rows and 0 for
-    others. It is None where problems are not apart, so that all data are needed at once. What is
-    annotated as a float must be a number, finite or +inf. Without `blocks` they are not dealt out
-    to threads: a recipe that is one call of a kernel.
+    `readers` says for each array argument how it is read; None stays None where it is the default.
+    NaN and infinite results are values here, so that nothing warns. Arrays on a device come as
+    CuPy's, to which NumPy's functions hand on what they are given. Dask arrays stay lazy: `core` is
+    the number of last axes of an argument that belong to one problem, where that is not 1 for rows
+    and 0 for others. It is None where problems are not apart, so that all data are needed at once.
+    What is annotated as a float must be a number, finite or +inf. Without `blocks` they are not
+    dealt out to threads: a recipe that is one call of a kernel.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -117,6 +117,7 @@ def recipe(
             core or {}
         )
         numbers = [k for k, p in signature.parameters.items() if p.annotation is float]
+        needed = [k for k in readers if signature.parameters[k].default is not None]
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -128,6 +129,9 @@ def recipe(
                 number = bound.arguments.get(k, np.inf)
                 if not (isinstance(number, (float, np.floating)) and number == np.inf):
                     check_number(name, k, number)
+            for k in needed:
+                if bound.arguments.get(k, 0) is None:
+                    raise TypeError(f"{name}: {k} = None, it must be an array or a number")
             given = {k: v for k, v in bound.arguments.items() if k in readers and v is not None}
             library, like = common_library_of_peers(name, **given)
             if library is DASK and core is not None:
@@ -300,11 +304,12 @@ def index_of(x: Array, column: Array) -> Any:
 def nan_outside(value: Array, column: Array, n: int) -> Any:
     """`value`, and NaN where `column` is none of 0 to n - 1."""
     inside = (column >= 0) & (column < n)
-    return np.where(inside, value, np.nan).astype(value.dtype, copy=False)
+    return value if inside.all() else np.where(inside, value, np.nan).astype(value.dtype)
 
 
 def at(x: Array, column: Array) -> Any:
     """The entry of x in one column a row; NaN where it has no such column."""
     if x.shape[-1] == 0:
         return np.full_like(x, np.nan, shape=x.shape[:-1])
+    column = column.astype(np.int64, copy=False)
     return nan_outside(np.take(x, index_of(x, column)), column, x.shape[-1])

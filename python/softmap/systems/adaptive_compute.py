@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import at, beside, float_rows, raise_shape, recipe, rows
+from softmap.systems._recipe import at, beside, float_rows, integers, raise_shape, recipe, rows
 
 __all__ = ["BestOf", "best_of_n", "keep", "score", "temperature"]
 
 
-@recipe(logits=rows)
+@recipe(logits=rows, token=integers)
 def score(logits: Any, token: int) -> Any:
     """Probability, in the whole vocabulary, of the token that says "no, I cannot do better".
 
@@ -186,6 +186,8 @@ def temperature(n: int) -> float:
     >>> [adaptive_compute.temperature(n) for n in (1, 2, 3, 4, 5)]
     [0.0, 0.5, 0.75, 0.75, 0.875]
     """
+    if not isinstance(n, (int, np.integer)):
+        raise TypeError(f"adaptive_compute.temperature: n = {n!r}, it must be an integer")
     if n < 1:
         raise ValueError(f"adaptive_compute.temperature: n = {n}, it must be at least 1")
-    return 1.0 - 0.5 ** (n - 1).bit_length()
+    return 1.0 - 0.5 ** (int(n) - 1).bit_length()

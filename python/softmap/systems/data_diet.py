@@ -13,6 +13,7 @@ from softmap.systems._recipe import (
     integers,
     nan_outside,
     one_a_row,
+    raise_shape,
     recipe,
     row_dot,
     row_sum,
@@ -58,7 +59,7 @@ def el2n(logits: Any, target: Any) -> Any:
     >>> data_diet.el2n(np.log([[2.0, 1.0, 1.0]]), [0]) ** 2  # 1/4 + 1/16 + 1/16
     array([0.375])
     """
-    column = one_a_row("data_diet.el2n", "target", target, logits)
+    column = one_a_row("data_diet.el2n", "target", target, logits).astype(np.int64, copy=False)
     others = softmax(logits, -1)
     if not others.size:
         return np.full_like(others, np.nan, shape=column.shape)
@@ -122,7 +123,11 @@ def dynamics(logits: Any, target: Any) -> Dynamics:
     >>> result.confidence.round(12), result.variability.round(12), result.correctness
     (array([0.5]), array([0.25]), array([0.5]))
     """
-    column = one_a_row("data_diet.dynamics", "target", target, logits)
+    name = "data_diet.dynamics"
+    if logits.ndim < 2 or not len(logits):
+        rule = "it must be (checkpoints, ..., classes), with a checkpoint"
+        raise_shape(name, "logits", logits.shape, rule)
+    column = one_a_row(name, "target", target, logits)
     r = row_statistics(logits, target=column)
     p = np.exp(r.target_log_probability)
     found = np.where(r.target_rank == 0, np.nan, r.target_rank == 1).astype(p.dtype)

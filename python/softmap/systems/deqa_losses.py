@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from softmap.softmax import logsumexp
+from softmap.softmax import closed_set, logsumexp
 from softmap.systems._recipe import (
     beside,
     broadcast,
@@ -97,10 +97,16 @@ def kl_loss(logits: Any, tokens: Any, labels: Any) -> Any:
     >>> deqa_losses.kl_loss(np.log([1.0, 1.0, 2.0]), [0, 1], [1.0, 0.0]) == np.log(4)
     np.True_
     """
-    columns = np.asarray(tokens)
+    name = "deqa_losses.kl_loss"
+    columns, _ = closed_set(name, tokens, logits.shape[-1])
     if labels.shape[-1:] != columns.shape:
         rule = f"its last axis must be {len(columns)}, the number of tokens"
-        raise_shape("deqa_losses.kl_loss", "labels", labels.shape, rule)
+        raise_shape(name, "labels", labels.shape, rule)
+    try:
+        np.broadcast_shapes(labels.shape[:-1], logits.shape[:-1])
+    except ValueError:
+        rule = f"it must broadcast with the rows of logits, of shape {logits.shape}"
+        raise_shape(name, "labels", labels.shape, rule)
     log_p = logits[..., beside(columns, logits)] - logsumexp(logits, -1, keepdims=True)
     excess = np.log(labels) - log_p
     excess[np.broadcast_to(labels == 0, excess.shape)] = 0

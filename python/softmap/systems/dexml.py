@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from softmap._check import check_number
+from softmap._check import check_number, contiguous
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
@@ -73,9 +73,10 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     """
     name = "dexml.decoupled_softmax"
     check_number(name, "temperature", temperature, positive=True)
-    s, right = broadcast(name, scores=scores, positives=positives > 0)
-    s = s.copy()
-    s /= in_dtype(temperature, s)
+    if positives.dtype != bool:
+        positives = positives > 0
+    s, right = broadcast(name, scores=scores, positives=positives)
+    s = contiguous(s / in_dtype(temperature, s), s.dtype)
     label = np.flatnonzero(right)  # few: only these are worked on one by one
     row = label // max(s.shape[-1], 1)
     own = np.take(s, label)

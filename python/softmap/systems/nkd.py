@@ -57,4 +57,4 @@ def loss(
     s, t = broadcast("nkd.loss", student=student, teacher=teacher)
     y = one_a_row("nkd.loss", "target", target, s, "student and teacher")
     second, log_s, t_own = cross_entropy_rows(s, t, temperature, y)
-    return in_dtype(gamma * temperature**2, second) * second - t_own * log_s
+    return in_dtype(gamma * temperature * temperature, second) * second - t_own * log_s

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import by_columns, in_dtype, raise_shape, recipe, rows, sum_of_few
+from softmap.systems._recipe import (
+    by_columns,
+    host_floats,
+    in_dtype,
+    raise_shape,
+    recipe,
+    rows,
+    sum_of_few,
+)
 
 __all__ = ["DigitScores", "score"]
 
@@ -77,7 +85,9 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     >>> result.value, result.variance.round(12), result.residual, result.digits
     (np.float64(7.75), np.float64(0.1875), np.float64(2.0), array([7.25, 5.  , 0.  ]))
     """
-    places = np.asarray(place_values, dtype=np.float64)
+    places = host_floats("realqa.score", "place_values", place_values).astype(np.float64)
+    if places.ndim != 1:
+        raise_shape("realqa.score", "place_values", places.shape, "it must be one-dimensional")
     if not np.isfinite(places).all():
         raise ValueError(f"realqa.score: place_values = {place_values!r}, they must be finite")
     if places.shape != logits.shape[-2:-1] or logits.ndim < 2:

@@ -10,7 +10,9 @@ from softmap.softmax_statistics import row_statistics
 from softmap.systems._recipe import (
     broadcast,
     float_rows,
+    in_dtype,
     integers,
+    one_a_row,
     raise_shape,
     recipe,
     rows,
@@ -81,11 +83,12 @@ def statistics(logits: Any, tokens: Any) -> TextStatistics:
     >>> np.exp(result.log_likelihood).round(12), result.statistic.round(12), result.log_rank
     (np.float64(0.25), np.float64(0.0), np.float64(0.0))
     """
+    tokens = _of_text("text_tests.statistics", "tokens", tokens, logits)
     r = row_statistics(logits, target=tokens)
     counted = tokens >= 0
-    rank = r.target_rank.astype(r.entropy.dtype)
-    log_rank = np.log(np.where(rank > 0, rank, np.nan))  # 0 where there is none
+    log_rank = np.log(r.target_rank.astype(r.entropy.dtype))  # -inf where there is none
     log_p, entropy, log_rank = _means(counted, r.target_log_probability, r.entropy, log_rank)
+    log_rank = np.where(log_rank < 0, np.nan, log_rank).astype(entropy.dtype)
     return TextStatistics(log_p, entropy, log_p + entropy, log_p / entropy, log_rank)
 
 
@@ -128,9 +131,11 @@ def cross_entropy_rate(logits_a: Any, logits_b: Any, *, mask: Any = None) -> Any
     >>> np.exp(-rate).round(12)
     np.float64(0.25)
     """
-    a, b = broadcast("text_tests.cross_entropy_rate", logits_a=logits_a, logits_b=logits_b)
-    places = cross_entropy_rows(a, b)
-    return _means(np.ones_like(places) > 0 if mask is None else mask != 0, places)[0]
+    name = "text_tests.cross_entropy_rate"
+    a, b = broadcast(name, logits_a=logits_a, logits_b=logits_b)
+    given = np.ones_like(a, shape=()) if mask is None else mask
+    counted = _of_text(name, "mask", given, a, "logits_a") != 0
+    return _means(counted, cross_entropy_rows(a, b))[0]
 
 
 @dataclass(frozen=True)
@@ -191,15 +196,24 @@ def answer(logits: Any, tokens: Any) -> Answer:
     """
     if tokens.ndim < 2:
         raise_shape("text_tests.answer", "tokens", tokens.shape, "it must be (..., options, L)")
+    tokens = _of_text("text_tests.answer", "tokens", tokens, logits)
     log_p = row_statistics(logits, target=tokens).target_log_probability
     loss = -_means(tokens >= 0, log_p)[0]
     choice = np.where(np.isnan(loss), np.inf, loss).argmin(axis=-1)
     return Answer(np.where(np.isnan(loss).all(axis=-1), -1, choice), loss)
 
 
+def _of_text(function: str, name: str, a: Any, logits: Any, given: str = "logits") -> Any:
+    """`a` in the shape of the places of a text, of which `logits` were `given`."""
+    if logits.ndim < 2:
+        raise_shape(function, given, logits.shape, "it must be (..., L, V)")
+    return one_a_row(function, name, a, logits, given)
+
+
 def _means(counted: Any, *values: Any) -> Any:
     """Of each of the values the mean over the last axis of what counts."""
-    n = counted.sum(axis=-1, dtype=np.int32)
+    n: Any = counted.shape[-1]
     if not counted.all():
+        n = counted.sum(axis=-1, dtype=np.int32)
         values = tuple(np.where(counted, x, 0) for x in values)
-    return [x.sum(axis=-1, dtype=x.dtype) / n.astype(x.dtype) for x in values]
+    return [x.sum(axis=-1, dtype=x.dtype) / in_dtype(n, x) for x in values]

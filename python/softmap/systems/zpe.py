@@ -151,5 +151,7 @@ def select(weights: Any, *, threshold: float) -> Any:
     >>> zpe.select([1.0, 2.0, 3.0, 4.0, 9.0], threshold=2)  # median 3, deviation 1
     array([False, False, False, False,  True])
     """
+    if not weights.shape[-1]:
+        raise_shape("zpe.select", "weights", weights.shape, "it needs a prompt")
     from_median = weights - np.median(weights, axis=-1, keepdims=True)
     return from_median > threshold * np.median(abs(from_median), axis=-1, keepdims=True)
