@@ -278,9 +278,11 @@ def row_dot(x: Array, y: Array) -> Any:
 
 def sum_of_few(x: Array, weights: Array) -> Any:
     """Sum of the products over a last axis of a few, whose columns are taken one by one."""
-    total = np.zeros_like(x, shape=x.shape[:-1])
-    for k in range(len(weights)):
-        total += x[..., k] * weights[k]
+    if not len(weights):
+        return np.zeros_like(x, shape=x.shape[:-1])
+    total = x[..., 0] * weights[0]
+    for k in range(1, len(weights)):
+        total = total + x[..., k] * weights[k]
     return total
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from softmap.softmax import softmax
 from softmap.softmax_statistics import row_statistics
 from softmap.systems._recipe import (
+    by_columns,
     float_rows,
     index_of,
     integers,
@@ -15,8 +16,6 @@ from softmap.systems._recipe import (
     one_a_row,
     raise_shape,
     recipe,
-    row_dot,
-    row_sum,
     rows,
 )
 
@@ -66,9 +65,11 @@ def el2n(logits: Any, target: Any) -> Any:
     own = index_of(others, column)
     undefined = 0 * np.take(others, own)  # 0, or NaN
     others.reshape(-1)[own] = 0
-    missing = row_sum(others)  # 1 - p[target], of which nothing cancels
-    others /= np.where(missing == 0, missing + 1, missing)[..., None]  # squares of less are 0
-    score = missing * np.sqrt(1 + row_dot(others, others)) + undefined
+    p, axis = by_columns(others)
+    missing = p.sum(axis=axis, keepdims=True)  # 1 - p[target], of which nothing cancels
+    p /= np.where(missing == 0, missing + 1, missing)  # squares of less are 0
+    squares = np.square(p, out=p).sum(axis=axis)
+    score = missing.reshape(squares.shape) * np.sqrt(1 + squares) + undefined
     return nan_outside(score, column, logits.shape[-1])
 
 

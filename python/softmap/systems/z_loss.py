@@ -65,8 +65,9 @@ def loss(outputs: Any, target: Any, *, a: float = 1.0, b: float = 0.0) -> Any:
         return np.full_like(outputs, np.nan, shape=column.shape)
     o, axis = by_columns(outputs)
     n = in_dtype(outputs.shape[-1], outputs)
-    first = o[:1] if axis == 0 else o[..., :1]  # taken off, so that equal outputs are exactly 0
-    o = o - first
+    # Taken off, so that equal outputs are exactly 0.
+    first = o[:1].copy() if axis == 0 else o[..., :1]
+    o = np.subtract(o, first, out=o) if axis == 0 else o - first
     mean = o.sum(axis=axis, keepdims=True) / n
     o -= mean
     most = np.maximum(o.max(axis=axis, keepdims=True), -o.min(axis=axis, keepdims=True))
