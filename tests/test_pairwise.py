@@ -431,6 +431,25 @@ def test_large_preference_matrix_is_made_of_small_ones(backend, n, dtype, link):
 
 @each_dtype
 @each_link
+@pytest.mark.parametrize("n", [64, 96, 100, 2304])
+def test_preference_matrix_is_the_same_wherever_it_is_written(backend, n, dtype, link):
+    """Results that begin anywhere within a line of memory, in caches and past them."""
+    scores = np.random.default_rng(0).normal(0, 3, (2, n)).astype(dtype)
+    variance = np.linspace(0.5, 2, 2 * n).reshape(2, n).astype(dtype) if link == "probit" else None
+    fresh = softmap.preference_matrix(scores, link=link, variance=variance)
+    room = np.empty(fresh.size + 64, dtype)
+    line = -room.ctypes.data % 64 // room.itemsize
+    for beyond in (0, 1, 3, 64 // room.itemsize - 1):
+        room[:] = -1
+        out = room[line + beyond :][: fresh.size].reshape(fresh.shape)
+        softmap.preference_matrix(scores, link=link, variance=variance, out=out)
+        np.testing.assert_array_equal(out, fresh)
+        rest = np.concatenate([room[: line + beyond], room[line + beyond + fresh.size :]])
+        assert (rest == -1).all()
+
+
+@each_dtype
+@each_link
 @pytest.mark.parametrize("first_advantage", [0.0, 0.375])
 def test_preference_matrix_is_preference_of_all_pairs(backend, first_advantage, link, dtype):
     for n in [*range(35), 67, 300]:

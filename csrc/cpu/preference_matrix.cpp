@@ -129,9 +129,10 @@ struct Matrix {
   static constexpr int kSide = L::size;
   static constexpr bool kLines = sizeof(L) == kLine && sizeof(S) == sizeof(T) && !Smaller<Link, T>::kMarked;
   const T *scores, *marks, *variance;
-  Index n, side;  // side: rows and columns of a block
-  S *out, *room;  // room: for a block and its mirror image
-  bool streams;
+  Index n, side;        // side: rows and columns of a block
+  S *out, *room;        // room: for a block and its mirror image
+  bool streams, lines;  // lines: rows are whole lines, each begins and ends with the same part of one
+  Index head;           // numbers of that at the beginning
   Smaller<Link, T> smaller{};
 
   // The square of the rows from i and the columns from j, `to` and its mirror image to `mirror`, with rows `pitch` apart. Beyond
@@ -194,15 +195,15 @@ struct Matrix {
       memcpy(out + (i + r) * n + j, from + r * side, sizeof(S) * static_cast<std::size_t>(columns));
   }
 
-  // Rows from i_block on, as far as a block, and their mirror images.
+  // Rows from i_block on, as far as a block, and their mirror images; the squares end before `end`.
   template <Place place>
-  void block_row(Index i_block) const {
-    for (Index j_block = i_block; j_block < n; j_block += side) {
+  void block_row(Index i_block, Index end) const {
+    for (Index j_block = i_block; j_block < end; j_block += side) {
       const bool diagonal = j_block == i_block;
       S* const mirror = diagonal ? room : room + side * side;
-      for (Index i = i_block; i < n && i < i_block + side; i += kSide) {
+      for (Index i = i_block; i < end && i < i_block + side; i += kSide) {
         S* const row = room + (i - i_block) * side;
-        for (Index j = diagonal ? i : j_block; j < n && j < j_block + side; j += kSide) {
+        for (Index j = diagonal ? i : j_block; j < end && j < j_block + side; j += kSide) {
           if constexpr (place == Place::kRoom) {
             any_square<place>(i, j, row + (j - j_block), mirror + (j - j_block) * side + (i - i_block), side);
           } else {
@@ -214,13 +215,39 @@ struct Matrix {
       if (place == Place::kRoom && !diagonal) copy_rows(mirror, j_block, i_block, side);
     }
   }
-  // Whether a square always is whole lines of the result.
-  bool in_lines() const { return reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && n * sizeof(S) % kLine == 0; }
-  void write(Index i_block) const {
-    if constexpr (kLines) {
-      if (in_lines()) return streams ? block_row<Place::kPastCaches>(i_block) : block_row<Place::kResult>(i_block);
+
+  // The first `rows` rows and `columns` columns of a square, and their mirror images, where these are no whole lines.
+  void edge(Index i, Index rows, Index j, Index columns) const {
+    S* const mirror = room + kSide * kSide;
+    any_square<Place::kRoom>(i, j, room, i == j ? room : mirror, kSide);
+    const auto copy = [&](const S* from, S* to, Index n_rows, Index count) {
+      for (Index r = 0; r < n_rows; ++r) L::load(from + r * kSide).store(to + r * n, static_cast<int>(count));
+    };
+    copy(room, out + i * n + j, rows, columns);
+    if (i != j) copy(mirror, out + j * n + i, columns, rows);
+  }
+  // What is left around the squares from `head` to `end`.
+  void edges(Index end) const {
+    const Index tail = n - end;
+    edge(0, head, 0, head);
+    edge(0, head, end, tail);
+    edge(end, tail, end, tail);
+    for (Index i = head; i < end; i += kSide) {
+      edge(0, head, i, kSide);
+      edge(i, kSide, end, tail);
     }
-    block_row<Place::kRoom>(i_block);
+  }
+
+  // The block of this number, of rows from `head` on: of lines, squares are laid from the first whole one on.
+  void write(Index block) const {
+    const Index end = head > 0 ? n - (kSide - head) : n, i = head + block * side;
+    if constexpr (kLines) {
+      if (lines) {
+        if (block == 0 && head > 0) edges(end);
+        return streams ? block_row<Place::kPastCaches>(i, end) : block_row<Place::kResult>(i, end);
+      }
+    }
+    block_row<Place::kRoom>(i, end);
   }
 };
 
@@ -309,16 +336,18 @@ class Rows {
   Smaller<Link, T> smaller_{};
 };
 
-// A result that no cache holds is written past the caches, in longer pieces where they begin within lines.
+// A result that no cache holds is written past the caches, in longer pieces where they are no whole lines.
 template <class Link, class T, class S>
 void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
   constexpr Index kSide = Lanes<T>::size;
   constexpr bool kMarked = Smaller<Link, T>::kMarked;
   const Index n = in.n, size = in.n_problems * n * n, n_scores = in.n_problems * n, number = Index(sizeof(S));
   if (size == 0) return;
-  const bool streams = number >= 4 && size * number > kStream && n >= 2 * kSide,
-             whole = reinterpret_cast<std::uintptr_t>(out) % kLine == 0 && n * number % Index(kLine) == 0;
-  const Index longest = streams && !whole ? kLongSide : kSideBytes / number, all_of_it = (n + kSide - 1) / kSide * kSide;
+  const bool streams = number >= 4 && size * number > kStream && n >= 2 * kSide;
+  const Index beyond = Index(-reinterpret_cast<std::uintptr_t>(out) % kLine) / number;
+  const bool lines = Matrix<Link, T, S>::kLines && n * number % Index(kLine) == 0 && (beyond == 0 || n >= 4 * kSide);
+  const Index head = lines ? beyond : 0, longest = streams && !lines ? kLongSide : kSideBytes / number,
+              all_of_it = (n + kSide - 1) / kSide * kSide;
   const Index side = longest < all_of_it ? longest : all_of_it;
   const Index n_blocks = (n + side - 1) / side, n_units = in.n_problems * n_blocks;
   const Index chunk = kChunk / (n * side + 1) + 1;
@@ -342,8 +371,8 @@ void matrices(const PreferenceMatrixIn<T>& in, S* out, const Exec& exec) {
       const Index start = k / n_blocks * n;
       const T* const variance = in.variance ? in.variance + start : nullptr;
       S* const to = out + start * n;
-      const Matrix<Link, T, S> m{in.scores + start, marks + start, variance, n, side, to, rooms[slot], streams};
-      m.write(k % n_blocks * side);
+      const Matrix<Link, T, S> m{in.scores + start, marks + start, variance, n, side, to, rooms[slot], streams, lines, head};
+      m.write(k % n_blocks);
     }
     if (streams) stream_fence();
   });
