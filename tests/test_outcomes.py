@@ -444,6 +444,44 @@ def test_fit_many_graded_weights_with_ties(model, n, sd, ordered):
             np.testing.assert_allclose(found[b], exact, rtol=0, atol=1e-12 * size)
 
 
+@pytest.mark.parametrize("problem", cases.HARD, ids=lambda x: f"{x[0]}-{x[1]}")
+def test_fit_many_converges_from_zero_where_it_is_hard(backend, problem):
+    """Long valleys with kinks, margins that must balance to 1e-30 of the largest flow.
+
+    A GPU gives some up where more than the scores is uncertain to 1e-16.
+    """
+    model, n, *amounts = problem
+    tables = cases.hard_tables(n, *amounts)
+    wins, losses, ties = tables
+    ordered = losses is not None
+    fit = softmap.fit_many(
+        wins,
+        losses=losses,
+        tie_counts=ties,
+        ties=model,
+        link=cases.MODELS[model],
+        prior_sd=np.inf,
+        first_advantage="estimate" if ordered else 0.0,
+    )
+    if fit.status == Status.NOT_CONVERGED and ordered and backend.startswith("cuda"):
+        return
+    assert fit.status == Status.OK
+    found = [
+        *fit.scores,
+        fit.first_advantage.value if ordered else 0.0,
+        float(cases.parameter(model, float(fit.tie_strength.value))),
+    ]
+    exact = cases.optimum(
+        tables,
+        found,
+        model=model,
+        sd=np.full(n, np.inf),
+        estimated="at" if ordered else "t",
+        digits=250,
+    )
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-12 * max(1.0, abs(exact).max()))
+
+
 @models
 def test_fit_many_graded_weights_with_ties_are_never_wrong(model):
     """Beyond what rounding allows, a solution is called one only where it is."""

@@ -6,18 +6,21 @@
 
 namespace softmap::dense {
 
-// A change of all scores, of the advantage, and of the parameter of ties.
+// A change of all scores by sign (x + low), of the advantage by a + a_low, and of the parameter of ties by t. low may be null.
 template <class Column, class V>
 struct Direction {
   const Column& x;
-  V a, t;
+  const Column* low;
+  V sign, a, a_low, t;
 
+  SOFTMAP_HD V score(int i) const { return low ? sign * (x[i] + (*low)[i]) : sign * x[i]; }
   // What changes with it in comparisons of i and j. Differences, of which little may be left, are exact before they are used.
   SOFTMAP_HD core::Along<V> change(int i, int j, V side, V share) const {
-    V low, lower;
-    const V d = core::two_sum(core::two_sum(x[i], -x[j], low), side * a, lower);
-    low = low + lower;
-    return {d + low, t, fmadd(share, low, fmadd(share, d, -t)), fmadd(share, low, fmadd(share, d, t))};
+    V rounding, rest;
+    const V d = core::two_sum(core::two_sum(sign * x[i], -(sign * x[j]), rounding), side * a, rest);
+    rest = fmadd(side, a_low, rest) + rounding;
+    if (low) rest = fmadd(sign, (*low)[i] - (*low)[j], rest);
+    return {d + rest, t, fmadd(share, rest, fmadd(share, d, -t)), fmadd(share, rest, fmadd(share, d, t))};
   }
 };
 
@@ -64,7 +67,7 @@ struct Border {
   V slope[2], low[2];  // of the objective, and what rounding took from it
   Column cross[2];     // C, and what rounding took from it
   Column cross_low[2], cross_lowest[2];
-  Column reply[2];     // H^-1 C
+  Column reply[2];     // H^-1 C; what rounding took from it takes the place of cross_lowest, where it is needed
   V aa, at, tt;        // D
   V i_aa, i_at, i_tt;  // inverse of S = D - C' H^-1 C
   V share;             // of D that is left in S, at least

@@ -90,9 +90,11 @@ struct Newton {
   }
 
   // The border's Rest, added up pair by pair: what the margins of a pair do not change with is then not lost among what they do.
-  // Also the slope along the last step.
+  // Also the slope along the last step. The directions are as exact as that needs, but in plain lanes, where nothing is lost, and
+  // on a GPU, whose registers have no room for it.
+  static constexpr bool kExact = P::kGroups;
   using Rest = typename Border<P, State<P>::kColumn>::Rest;
-  SOFTMAP_HD Rest careful_rest(V& last_slope) {
+  SOFTMAP_HD Rest careful_rest(M plain, V& last_slope) {
     const auto& b = st.border;
     const auto held_a = b.estimated[0] == V(0.), held_t = b.estimated[1] == V(0.);
     const V zero(0.), one(1.);
@@ -102,27 +104,50 @@ struct Newton {
       rest.slope[k] = select(held, zero, sums.slope + sums.low);
       rest.error[k] = select(held, zero, sums.error);
     };
-    // The directions: a parameter by 1 and the scores by -reply; of the second its share of the first is taken away.
-    for (int i = 0; i < n(); ++i) {
-      st.right[i] = -b.reply[0][i];
-      st.right_low[i] = -b.reply[1][i];
-    }
+    if constexpr (kExact) refine_replies(plain);
+    const Direction by_advantage = answered(0);
+    V ratio_low(0.);
     if (!all(held_a)) {
-      const auto sums = measure({st.right, one, zero}, {st.right_low, zero, one});
+      const auto sums = measure(by_advantage, answered(1));
       take(0, held_a, sums);
       rest.ratio = select(held_a | held_t, zero, sums.product / rest.square[0]);
+      if (kExact && !all(plain | held_t)) {
+        const V left = measure(by_advantage, apart(rest.ratio, zero)).product;
+        ratio_low = select(plain | held_a | held_t, zero, left / rest.square[0]);
+      }
     }
-    for (int i = 0; i < n(); ++i) st.right[i] = fmadd(-rest.ratio, st.right[i], st.right_low[i]);
-    const auto sums = measure({st.right, -rest.ratio, one}, {st.step, b.step[0], b.step[1]});
+    const auto sums = measure(apart(rest.ratio, ratio_low), Direction{st.step, nullptr, one, b.step[0], zero, b.step[1]});
     take(1, held_t, sums);
     last_slope = sums.other_slope + sums.other_low;
     return rest;
   }
-  using Direction = dense::Direction<typename State<P>::Column, V>;
+  using Column = typename State<P>::Column;
+  using Direction = dense::Direction<Column, V>;
+  // A parameter by 1, the scores by what keeps their slopes: -reply.
+  SOFTMAP_HD Direction answered(int k) const {
+    const auto& b = st.border;
+    return {b.reply[k], kExact ? &b.cross_lowest[k] : nullptr, V(-1.), V(k == 0 ? 1. : 0.), V(0.), V(k == 0 ? 0. : 1.)};
+  }
+  // The second of these, of which ratio + low times the first is taken away.
+  SOFTMAP_HD Direction apart(V ratio, V low) {
+    const auto& b = st.border;
+    for (int i = 0; i < n(); ++i) {
+      const V first = b.reply[0][i], share = ratio * first;
+      if constexpr (!kExact) {
+        st.right[i] = fmadd(-ratio, first, b.reply[1][i]);
+        continue;
+      }
+      V rounding;
+      st.right[i] = core::two_sum(b.reply[1][i], -share, rounding);
+      const V rest = fmadd(-low, first, rounding - fmadd(ratio, first, -share));
+      st.right_low[i] = rest + fmadd(-ratio, b.cross_lowest[0][i], b.cross_lowest[1][i]);
+    }
+    return {st.right, kExact ? &st.right_low : nullptr, V(-1.), -ratio, -low, V(1.)};
+  }
   SOFTMAP_HD Passage<V> measure(const Direction& first, const Direction& second) const {
     Passage<V> sums;
     for (int i = 0, k = 0; i < n(); ++i) {
-      sums.add_prior(st.precision[i], st.precision[i] * (st.mean[i] - st.s[i]), first.x[i], second.x[i]);
+      sums.add_prior(st.precision[i], st.precision[i] * (st.mean[i] - st.s[i]), first.score(i), second.score(i));
       for (int j = i + 1; j < n(); ++j, ++k) {
         for_each_set(k, st.s[i] - st.s[j], [&](int sign, const core::Parts<V>& of) {
           const V side{double(sign)}, share(Model::kShare);
@@ -131,6 +156,37 @@ struct Newton {
       }
     }
     return sums;
+  }
+  // What H reply is short of C, solved for. Margins that hardly change along such a direction have large slopes where they are
+  // not yet balanced, of which the rounding of reply would take its share.
+  SOFTMAP_HD void refine_replies(M plain) {
+    auto& b = st.border;
+    const V none(0.);
+    SOFTMAP_UNROLL(2)
+    for (int k = 0; k < 2; ++k) {
+      if (all(plain | (b.estimated[k] == none))) {
+        for (int i = 0; i < n(); ++i) b.cross_lowest[k][i] = none;
+        continue;
+      }
+      const Direction along{b.reply[k], nullptr, V(-1.), k == 0 ? b.estimated[0] : V(0.), V(0.), k == 0 ? V(0.) : b.estimated[1]};
+      for (int i = 0; i < n(); ++i) {
+        st.right[i] = st.precision[i] * along.score(i);
+        st.right_low[i] = fmadd(st.precision[i], along.score(i), -st.right[i]);
+      }
+      for (int i = 0, pair = 0; i < n(); ++i) {
+        for (int j = i + 1; j < n(); ++j, ++pair) {
+          V flow(0.);
+          for_each_set(pair, st.s[i] - st.s[j], [&](int sign, const core::Parts<V>& of) {
+            const core::Along<V> x = along.change(i, j, V(double(sign)), V(Model::kShare));
+            flow = flow + by_d({of.curve.d * x.d, of.curve.t * x.t, of.curve.below * x.below, of.curve.above * x.above});
+          });
+          Passage<V>::add(st.right[i], st.right_low[i], flow);
+          Passage<V>::add(st.right[j], st.right_low[j], -flow);
+        }
+      }
+      solve_right<N>(st, n(), b.cross_lowest[k]);
+      for (int i = 0; i < n(); ++i) b.cross_lowest[k][i] = select(plain, none, b.cross_lowest[k][i]);
+    }
   }
 
   // A number on whose grid the sum of the flows at an item has less than 53 bits. No link is steeper than 1 + |d|.
@@ -152,15 +208,15 @@ struct Newton {
   }
 
   // Gradient and Hessian at s. The flow that leaves i is exactly what reaches j, and is added up without rounding, so that
-  // the sum over a group of items keeps only its outer flows.
+  // the sum over a group of items keeps only its outer flows. Of c, what rounding takes is added up, too (in `right`).
   SOFTMAP_HD void evaluate() {
     const int n = N > 0 ? N : tile.n;
     const V grid = flow_grid();
-    for (int i = 0; i < n; ++i) st.g[i] = st.low[i] = st.lowest[i] = V(0.);
+    for (int i = 0; i < n; ++i) st.g[i] = st.low[i] = st.lowest[i] = st.right[i] = V(0.);
     if constexpr (kBorder) st.border.clear(n);
     for (int i = 0; i < n - 1; ++i) {
       const int row = row_start(n, i);
-      V g = st.g[i], low = st.low[i], lowest = st.lowest[i];
+      V g = st.g[i], low = st.low[i];
       for (int j = i + 1; j < n; ++j) {
         Pair p;
         if constexpr (kBorder) {
@@ -171,22 +227,21 @@ struct Newton {
         const Pieces f = cut(p.flow, grid);
         g = g + f.a;
         low = low + f.b;
-        lowest = lowest + f.c;
+        Passage<V>::add(st.lowest[i], st.right[i], f.c);
         st.g[j] = st.g[j] - f.a;
         st.low[j] = st.low[j] - f.b;
-        st.lowest[j] = st.lowest[j] - f.c;
+        Passage<V>::add(st.lowest[j], st.right[j], -f.c);
         st.hessian.h[row + j] = p.curve;
       }
       st.g[i] = g;
       st.low[i] = low;
-      st.lowest[i] = lowest;
     }
     for (int i = 0; i < n; ++i) {
       const V pull = st.precision[i] * (st.mean[i] - st.s[i]);
       V a, b, c;
       const V flow = core::two_sum(core::two_sum(st.g[i], st.low[i], a), st.lowest[i], b);
       const V sum = core::two_sum(flow, pull, c);
-      st.g[i] = core::two_sum(sum, (a + b) + c, st.low[i]);
+      st.g[i] = core::two_sum(sum, ((a + b) + c) + st.right[i], st.low[i]);
       st.hessian.p[i] = st.precision[i];
     }
     if constexpr (kBorder) st.border.hold(n);
@@ -222,7 +277,7 @@ struct Newton {
       const M plain = min(rest.square[0] / b.aa, rest.square[1] / b.tt) >= V(kPlainShare);
       if (!all(plain)) {
         V careful_slope;
-        const auto careful = careful_rest(careful_slope);
+        const auto careful = careful_rest(plain, careful_slope);
         SOFTMAP_UNROLL(2)
         for (int k = 0; k < 2; ++k) {
           rest.square[k] = select(plain, rest.square[k], careful.square[k]);
@@ -253,9 +308,25 @@ struct Newton {
     V length;
     V tail_slope;  // share of `slope` that is left after `length` in the tail of the link
   };
-  static constexpr double kTailSlope = 0.3;
+  static constexpr double kTailSlope = 0.3, kFlatReach = 32;  // the longest difference that is believed of a flat part
 
-  SOFTMAP_HD V along_last(const typename State<P>::Column& step) const { return dot(step, st.step, n()); }
+  // Products of the last step with itself and with Newton's.
+  struct Along {
+    V last, newton;
+  };
+  SOFTMAP_HD Along along_last() const {
+    Along along{V(0.), V(0.)};
+    for (int i = 0; i < n(); ++i) {
+      along.last = fmadd(st.step[i], st.step[i], along.last);
+      along.newton = fmadd(st.newton[i], st.step[i], along.newton);
+    }
+    if constexpr (kBorder) {
+      const auto& b = st.border;
+      along.last = along.last + fmadd(b.step[0], b.step[0], b.step[1] * b.step[1]);
+      along.newton = along.newton + fmadd(b.newton[0], b.step[0], b.newton[1] * b.step[1]);
+    }
+    return along;
+  }
 
   // Returns the lanes that converged; s is then where gradient and Hessian were evaluated and newton the last step.
   SOFTMAP_HD M run(const FitOptions& options) {
@@ -272,9 +343,14 @@ struct Newton {
       const M small = found.size <= V(options.tol) * st.size;
       // Below 1/16 a step of Newton's method cannot overshoot, but rounding could make it look so.
       const M far = line.length * line.size > V(0.0625);
-      // The next step may take the last one back, beyond a kink, although the slope is small beside that at the base.
-      const M back = (found.last_slope < V(0.)) & (along_last(st.newton) < V(-0.75) * line.length * along_last(st.step));
-      const M kept = (found.last_slope >= V(-0.5) * line.slope) & (found.size <= V(16.) * line.size);
+      const auto along = along_last();
+      const V moved = line.length * along.last;
+      // The next step may take the last one back, beyond a kink, although the slope is small beside that at the base, or is that
+      // of other directions. Where it goes on the same way and is much longer, a tail or a slope of one size lies ahead.
+      const M back = ((found.last_slope < V(0.)) & (along.newton < V(-0.75) * moved)) | (along.newton < V(-4.) * moved);
+      const M flat = (found.last_slope >= V(0.5) * line.slope) & (line.length * line.size <= V(kFlatReach)) &
+                     (along.newton * line.size >= V(0.5) * found.size * along.last);
+      const M kept = (found.last_slope >= V(-0.5) * line.slope) & ((found.size <= V(16.) * line.size) | flat);
       const M over = far & !small & (back | !kept);
       const M lost = !((found.size == found.size) | over);
       converged = converged | (small & !done);
@@ -290,12 +366,14 @@ struct Newton {
   //                   be, as the curvature changes by at most a factor exp(r) over a change r of a difference of scores (logit)
   //   still in a tail where flows fall like exp(-d), Newton's steps are about 1 long and reduce the slope to 1 / e each:
   //                   double the length as long as the slope falls no faster than that
-  //   else            Newton's step
+  //   else            Newton's step, at most 16 times what the last one was, and where it says more than that at most kFlatReach
   SOFTMAP_HD void advance(M done, M over, M far, const Found& found, Search& line) {
     const V range = V(2.) * line.size, safe = core::log1p(range) / range, one(1.);
     const V shorter = select(line.length > one, one, sqrt(line.length * min(safe, V(0.25) * line.length)));
     const M tail = far & (line.length >= one) & (found.last_slope > line.tail_slope * line.slope);
-    const V first = select(line.length < one, min(one, V(16.) * line.length * line.size / found.size), one);
+    const M usual = found.size <= V(16.) * line.size;
+    const V more = V(16.) * line.length * line.size, reach = select(usual, more, min(more, V(kFlatReach)));
+    const V first = select((line.length < one) | (far & !usual), min(one, reach / found.size), one);
     line.length = select(over, shorter, select(tail, line.length + line.length, first));
     line.tail_slope = select(tail & !over, line.tail_slope * line.tail_slope, V(kTailSlope));
     if constexpr (kBorder) {
@@ -338,7 +416,7 @@ struct Newton {
       st.right_low[i] = V(0.);
     }
     for_each_pair([&](int, int i, int j, const Pair& p, V error) {
-      const V rounding = abs(cut(p.flow, grid).c) * V(0x1p-46);  // at most 64 terms, 2^-53 of their sum each
+      const V rounding = abs(cut(p.flow, grid).c) * V(0x1p-92);  // at most 64 terms, 2^-53 of their sum each, in two parts
       st.right[i] = st.right[i] + rounding;
       st.right[j] = st.right[j] + rounding;
       simple = simple & (error <= p.curve * V(0x1p-36));
@@ -350,7 +428,7 @@ struct Newton {
     bound = bound + balanced;
     if constexpr (kBorder) {
       V slope;
-      const auto rest = careful_rest(slope);
+      const auto rest = careful_rest(st.border.share >= V(kPlainShare), slope);
       bound = bound + st.border.error(rest, n());
       return (bound <= V(kTrusted) * st.size) & (st.border.share >= V(kLeastShare));
     } else {

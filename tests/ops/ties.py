@@ -15,6 +15,97 @@ STRENGTHS = {
 ULP = 6.0
 DIGITS = 60
 
+# Of random tables that rounding or long valleys once kept from converging: model, n, wins, losses
+# (None where there is no order), ties, each as items and a weight.
+HARD = [
+    ("rao-kupper", 2, "01=363 10=1.56e-8", "01=1.98e3 10=1.51e-12", "01=1.02e7 10=5.97e-10"),
+    ("rao-kupper", 2, "01=5.37e7 10=5.19e-9", "01=1.36 10=1.03e-6", "01=1.14e10 10=6.33e-8"),
+    (
+        "rao-kupper",
+        3,
+        "01=1.64e-11 21=1.18e8",
+        "01=5.73e-11 02=7.87e3 21=0.00523",
+        "02=6.88e-10 10=1.39e-11",
+    ),
+    (
+        "rao-kupper",
+        4,
+        "01=0.000456 02=1.69e7 03=2.46e-9 13=5e-10 20=3.39e-12 21=225 23=9.12e-8",
+        None,
+        "01=2.59e3 13=8.02e10",
+    ),
+    (
+        "rao-kupper",
+        5,
+        "02=139 10=5.63e10 12=1.84e8 14=8.63e-5 24=5.84e-12 32=1.8e-7 42=5.41e-10 43=4.14e-9",
+        None,
+        "13=8.77e5 24=1.56e-5 34=2.19e-7",
+    ),
+    (
+        "rao-kupper",
+        5,
+        "10=6.77e-9 20=9.33e-12 21=2.43e5 34=0.0065",
+        None,
+        "01=1.07e6 02=1.65e7 04=1.53e-10 14=0.161 34=2.57e-9",
+    ),
+    (
+        "rao-kupper",
+        5,
+        "10=4.42e10 14=1.25e-12 20=8.31e11 21=1.02e4 23=0.113 32=4.67e-8 40=1.25e11",
+        None,
+        "01=1.73e11 14=27.2 23=0.0976 34=2.14e-8",
+    ),
+    (
+        "rao-kupper",
+        4,
+        "01=0.00562 02=1.81e11 10=7.73e-8 20=1.32e-12 32=1.14e-8",
+        None,
+        "01=134 03=9.01e6 12=3.45e4",
+    ),
+    (
+        "davidson",
+        5,
+        "02=139 10=5.63e10 12=1.84e8 14=8.63e-5 24=5.84e-12 32=1.8e-7 42=5.41e-10 43=4.14e-9",
+        None,
+        "13=8.77e5 24=1.56e-5 34=2.19e-7",
+    ),
+    (
+        "davidson",
+        5,
+        "02=1.23e3 03=0.0349 14=9.11e-11 21=7.7e-8 30=5.41e-7 40=3e-9 41=1.82e6 42=4.1e5 43=2.94e9",
+        None,
+        "03=8.2e9 23=1.83e10",
+    ),
+    (
+        "davidson",
+        4,
+        "10=5.32e9 13=9.47e-9 21=2.63e-8 32=2.07e-11",
+        "01=0.371 02=2.13e-7 03=1.47e7 12=5.74e3 13=1.1e7 30=1.89e3 32=9.23e4",
+        "03=3.27e-9 31=3.34e-12",
+    ),
+    (
+        "davidson",
+        5,
+        "02=3.37e-6 12=1.76e9 13=0.0388 43=4.04e9",
+        "10=2.87e4 13=4.89e-9 30=8.12e10 41=3.94e-8",
+        "03=1.6e-8 23=1.08e11 24=5.25e-8",
+    ),
+    (
+        "threshold",
+        5,
+        "10=4.42e10 14=1.25e-12 20=8.31e11 21=1.02e4 23=0.113 32=4.67e-8 40=1.25e11",
+        None,
+        "01=1.73e11 14=27.2 23=0.0976 34=2.14e-8",
+    ),
+    (
+        "threshold",
+        5,
+        "10=1.28e8 12=6.44e3 13=2.08e11 30=0.00955 31=1.1e-12",
+        None,
+        "02=9.06e-6 03=2.16e-7 12=3.01e-5 13=0.00483 14=4.81e-10 23=3.84e3",
+    ),
+]
+
 
 def parameter(model, strength):
     """log nu, log theta or eps."""
@@ -172,6 +263,18 @@ def graded_tables(count, n, seed=0, ordered=False, decades=12):
         return won, lost, tied
     upper = np.triu(tied, 1)
     return won, None, upper + np.swapaxes(upper, 1, 2)
+
+
+def hard_tables(n, *amounts):
+    """Return wins, losses or None, ties of a problem of HARD."""
+    tables = [None if x is None else np.zeros((n, n)) for x in amounts]
+    for table, entries in zip(tables, amounts, strict=True):
+        for entry in entries.split() if entries else ():
+            (i, j), weight = entry.split("=")
+            table[int(i), int(j)] = float(weight)
+    if amounts[1] is None:
+        tables[2] = tables[2] + tables[2].T
+    return tables
 
 
 def random_tables(count, n, seed=0, ordered=False, tie_rate=0.3, games=8, zeros=0.0):
