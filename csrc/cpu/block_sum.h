@@ -4,8 +4,6 @@
 // Exponentials are held as exp(z) 2^-reference, which is exact in the reference. A block is read once, in the hope that it stays
 // in the range of the reference; where it does not, the reference moves, what was added up is scaled by a power of two, and that
 // block alone is taken again.
-#include <type_traits>
-
 #include "cpu/lanes_exp.h"
 #include "cpu/row_sum.h"
 
@@ -14,9 +12,6 @@ namespace {
 
 template <class T>
 using RowExp = ScaledExp<T, QuotientRoots<T>>;
-// For quotients that are stored as S.
-template <class S>
-using QuotientExp = ScaledExp<Compute<S>, std::conditional_t<sizeof(S) == 2, HalfRoots, QuotientRoots<Compute<S>>>>;
 
 // Up to eight numbers of a lane are added up in pairs; the rounding of what follows is carried.
 template <class T>
@@ -144,10 +139,13 @@ struct KeepNothing {
   template <class L>
   void operator()(Index, L, int) const {}
 };
-template <class T>
+template <class T, bool kFar = false>
 struct KeepIn {
   T* to;
-  void operator()(Index i, Lanes<T> e) const { e.store(to + i); }
+  void operator()(Index i, Lanes<T> e) const {
+    if constexpr (kFar) ask_ahead_to_write(to + i);
+    e.store(to + i);
+  }
   void operator()(Index i, Lanes<T> e, int count) const { e.store(to + i, count); }
 };
 struct WriteNothing {

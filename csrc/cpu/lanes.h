@@ -13,6 +13,7 @@
 //   low_half, high_half   half of the lanes of a float register in double; from_halves(a, b) is the other way, rounded (not in
 //   128 bits)
 #include <cstddef>
+#include <cstdint>
 
 #include "core/lane.h"
 #if defined(__AVX2__)
@@ -460,6 +461,11 @@ inline void stream_fence() {
   _mm_sfence();
 #endif
 }
+
+// Asks for memory that a loop reads, or writes, 8 KiB later: the time that a line takes to come. It may lie beyond an array.
+inline const void* far_after(const void* p) { return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + 8192); }
+inline void ask_ahead(const void* x) { __builtin_prefetch(far_after(x), 0, 3); }
+inline void ask_ahead_to_write(const void* out) { __builtin_prefetch(far_after(out), 1, 3); }
 
 // Where scale2 is not one instruction: the factor in three steps, of which only the last can be inexact.
 #if !defined(__AVX512F__)

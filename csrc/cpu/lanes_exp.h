@@ -1,7 +1,10 @@
 #pragma once
 // exp on lanes for inner loops: a table of roots of 2 in a register, a short polynomial, and the exponent added to the bits.
 // Less than core::exp_pair gives (one number instead of a pair, a bounded range) for less than half of its instructions.
+#include <type_traits>
+
 #include "core/exp_pair.h"
+#include "core/half.h"
 #include "cpu/lanes.h"
 
 namespace softmap::cpu {
@@ -166,5 +169,9 @@ class ScaledExp {
   L magic_, low_;
   R roots_;
 };
+
+// For quotients that are stored as S.
+template <class S>
+using QuotientExp = ScaledExp<core::Compute<S>, std::conditional_t<sizeof(S) == 2, HalfRoots, QuotientRoots<core::Compute<S>>>>;
 
 }  // namespace softmap::cpu

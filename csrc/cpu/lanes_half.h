@@ -206,8 +206,8 @@ void store(LanesOf<S> v, S* p, int n) {
   }
 }
 
-// One or two registers of numbers, none of them NaN, or the first n lanes of one. Those of 16 bits are rounded in fewer
-// instructions: what lies halfway between two may go to either, though always to the same.
+// One or two registers of numbers, of NaN only those that S has, or the first n lanes of one. Those of 16 bits are rounded in
+// fewer instructions: what lies halfway between two may go to either, though always to the same.
 template <class S, class... L>
 void store_numbers(S* p, L... v) {
   if constexpr (sizeof(S) == 2) {

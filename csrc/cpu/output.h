@@ -40,7 +40,8 @@ class Output {
       last_ = v[n - 1];
     } else {
 #pragma GCC unroll 16
-      for (int k = 0; k < n; ++k) store(v[k], to_ + k * kSize);
+      for (int k = 0; k + 2 <= n; k += 2) put_two(v[k], v[k + 1], k * kSize);
+      if (n % 2 == 1) put_one(v[n - 1], (n - 1) * kSize);
     }
     to_ += n * kSize;
   }
@@ -58,7 +59,8 @@ class Output {
       }
       last_ = last;
     } else {
-      for (; i < n; i += kSize) store(value(i), to_ + i);
+      for (; i + kSize < n; i += 2 * kSize) put_two(value(i), value(i + kSize), i);
+      for (; i < n; i += kSize) put_one(value(i), i);
     }
     to_ += i;
   }
@@ -80,6 +82,15 @@ class Output {
         begun_ = true;
       }
     }
+  }
+  void put_one(L a, Index i) {
+    ask_ahead_to_write(to_ + i);
+    store_numbers(to_ + i, a);
+  }
+  void put_two(L a, L b, Index i) {
+    ask_ahead_to_write(to_ + i);
+    if constexpr (kStreams) ask_ahead_to_write(to_ + i + kSize);
+    store_numbers(to_ + i, a, b);
   }
   // The line that ends in b, which belongs to to_ + i.
   [[gnu::always_inline]] void put_across(L a, L b, Index i) {

@@ -16,10 +16,6 @@ using core::kLn2High;
 using core::kLn2Low;
 using core::kNaN;
 
-// Asks for memory that a loop reads, or writes, 8 KiB later: the time that a line takes to come.
-inline void ask_ahead(const void* x) { __builtin_prefetch(static_cast<const char*>(x) + 8192, 0, 3); }
-inline void ask_ahead_to_write(const void* out) { __builtin_prefetch(static_cast<const char*>(out) + 8192, 1, 3); }
-
 // A row in one piece. A long one is cut into segments by its length alone; `exec` is set where threads may share them.
 template <class S>
 struct Row {

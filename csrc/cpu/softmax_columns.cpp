@@ -1,5 +1,6 @@
 // The softmax family on rows that lie side by side in memory, as along the first axis of a matrix: a lane a row, called a
-// column here. Nothing is transposed: memory is read in its own order, twice (once for logsumexp).
+// column here. Nothing is transposed: memory is read in its own order, twice (once for logsumexp, and once for softmax where its
+// exponentials can wait in the second cache).
 #include "cpu/log_softmax_short.h"
 #include "cpu/softmax_paths.h"
 #include "softmax.h"
@@ -17,23 +18,27 @@ inline constexpr T kMost = sizeof(T) == 4 ? T(92) : T(900);
 template <class T>
 inline constexpr T kLeastSum = sizeof(T) == 4 ? T(0x1p32) : T(0x1p100);
 
-inline constexpr Index kColumns = 1024;  // taken by one thread in a go, at most
-inline constexpr int kDeep = 8;          // elements of a column that are read together
+inline constexpr Index kColumns = 1024;   // taken by one thread in a go, at most
+inline constexpr Index kFewColumns = 64;  // and at least, where that many fit the second cache: four lines of float
+inline constexpr int kDeep = 8;           // elements of a column that are read together
 
 // Rows first .. first + count of x, which lie side by side there.
 template <class S, bool kLog>
 class Columns {
   using T = Compute<S>;
   using L = Lanes<T>;
-  static constexpr Index kSize = L::size;
+  static constexpr Index kSize = L::size, kRoom = kColumns + kSize;
 
  public:
-  Columns(const Rows<const S>& x, PerRow<T> temperature, Index first, Index count)
+  // `kept` is null, or has room for as many elements, columns in whole registers.
+  Columns(const Rows<const S>& x, PerRow<T> temperature, Index first, Index count, T* kept = nullptr)
       : x_(x.row(first)),
         step_(x.along.stride[0]),
         n_(x.along.size()),
         first_(first),
         count_(count),
+        kept_(kLog ? nullptr : kept),
+        kept_step_((count + kSize - 1) / kSize * kSize),
         temperature_{temperature.data + first * temperature.stride, temperature.stride} {}
 
   // softmax, or log_softmax.
@@ -76,10 +81,14 @@ class Columns {
   template <bool kPlain>
   void map_as() {
     add_all<kPlain>();
-    const Index whole = count_ / kSize * kSize;
     bool fine = true;
     for (Index c = 0; c < count_; c += kSize) fine &= finish(c);
     if (!fine) return map_with_special();
+    kept_ ? write_all<kPlain, true>() : write_all<kPlain, false>();
+  }
+  template <bool kPlain, bool kKept>
+  void write_all() const {
+    const Index whole = count_ / kSize * kSize;
     for (Index i = 0; i < n_; ++i) {
       if (!side_by_side_) {
         for (Index c = 0; c < count_; c += kSize) write(i, c);
@@ -88,11 +97,11 @@ class Columns {
       S* const to = at(i, 0);
       if constexpr (sizeof(S) == sizeof(T)) {
         if (streams_) {
-          for (Index c = 0; c < whole; c += kSize) stream(value<kPlain, true>(i, c), to + c);
+          for (Index c = 0; c < whole; c += kSize) stream(value<kPlain, true, kKept>(i, c), to + c);
         }
       }
-      for (Index c = streams_ ? whole : 0; c < whole; c += kSize) store(value<kPlain, true>(i, c), to + c);
-      if (whole < count_) store<S>(value<kPlain, false>(i, whole), to + whole, width(whole));
+      for (Index c = streams_ ? whole : 0; c < whole; c += kSize) store(value<kPlain, true, kKept>(i, c), to + c);
+      if (whole < count_) store<S>(value<kPlain, false, kKept>(i, whole), to + whole, width(whole));
     }
     if (streams_) stream_fence();
   }
@@ -120,7 +129,7 @@ class Columns {
     L v[depth];
 #pragma GCC unroll 16
     for (int k = 0; k < depth; ++k) {
-      __builtin_prefetch(x_ + (i + k + 2 * kDeep) * step_ + c, 0, 2);
+      __builtin_prefetch(x_ + (i + k + 2 * kDeep) * step_ + c, 0, 3);
       v[k] = z<kPlain, kWhole>(i + k, c);
     }
     L top = kLog && i > 0 ? L::load(top_ + c) : L(-kInf<T>);
@@ -135,12 +144,13 @@ class Columns {
     L low = i == 0 ? L(T(0)) : L::load(low_ + c);
     const auto above = place > reference + L(kMost<T>);
     if (any(above)) [[unlikely]] {
+      if (i > 0) kept_ = nullptr;  // what was kept has another reference
       const L anew = select(above, round_even(place) - L(kPlace<T>), reference);
       sum = scale2(sum, reference - anew);
       low = scale2(low, reference - anew);
       reference = anew;
     }
-    const ScaledExp<T> exp(reference);
+    const std::conditional_t<kLog, ScaledExp<T>, QuotientExp<S>> exp(reference);
     WithRest<L> total{sum, low};
     if constexpr (kLog) {
       WithRest<L> e[depth];
@@ -150,12 +160,12 @@ class Columns {
       top.store(top_ + c);
     } else {
 #pragma GCC unroll 16
-      for (int k = 0; k < depth; ++k) v[k] = exp(v[k]);
-      if constexpr (depth == 1) {
-        total = total + v[0];
-      } else {
-        total = total + exact_tree<depth>(v);
+      for (int k = 0; k < depth; ++k) {
+        v[k] = exp(v[k]);
+        if (kept_) v[k].store(kept_ + (i + k) * kept_step_ + c);
       }
+      constexpr int kPart = depth < 4 ? depth : 4;
+      for (int k = 0; k < depth; k += kPart) total = total + tree<kPart>(v + k, Plus{});
     }
     total.sum.store(sum_ + c);
     total.rest.store(low_ + c);
@@ -185,19 +195,20 @@ class Columns {
   }
   bool is_special(Index c) const { return reference_[c] != reference_[c]; }
 
-  template <bool kPlain, bool kWhole>
+  template <bool kPlain, bool kWhole, bool kKept>
   [[gnu::always_inline]] L value(Index i, Index c) const {
     if constexpr (kLog) {
       return (z<kPlain, kWhole>(i, c) - L::load(top_ + c)) - L::load(sum_ + c);
     } else {
-      const L e = ScaledExp<T>(L::load(reference_ + c))(z<kPlain, kWhole>(i, c));
-      return fmadd(e, L::load(sum_ + c), e * L::load(low_ + c));
+      const L e = kKept ? L::load(kept_ + i * kept_step_ + c) : QuotientExp<S>(L::load(reference_ + c))(z<kPlain, kWhole>(i, c));
+      const L scale = L::load(sum_ + c);
+      return sizeof(S) == 2 ? e * scale : fmadd(e, scale, e * L::load(low_ + c));
     }
   }
   // One register of them, to anywhere.
   [[gnu::noinline]] void write(Index i, Index c) const {
     S one[kSize];
-    store(value<false, false>(i, c), one);
+    store(value<false, false, false>(i, c), one);
     for (int k = 0; k < width(c); ++k) *at(i, c + k) = one[k];
   }
   S* at(Index i, Index c) const {
@@ -231,12 +242,14 @@ class Columns {
 
   const S* x_;
   Index step_, n_, first_, count_;
+  T* kept_;  // the exponentials, until a reference moves
+  Index kept_step_;
   PerRow<T> temperature_;
   const Axes* along_out_;
   bool side_by_side_, streams_;
-  S* column_[kColumns];  // where the columns begin, or the first of them
+  S* column_[kRoom];  // where the columns begin, or the first of them
   // Of each column; the reference is NaN where it must be taken exactly.
-  alignas(64) T reference_[kColumns], top_[kColumns], sum_[kColumns], low_[kColumns];
+  alignas(64) T reference_[kRoom], top_[kRoom], sum_[kRoom], low_[kRoom];
 };
 
 }  // namespace
@@ -249,30 +262,53 @@ bool are_columns(const Rows<const S>& x) {
 
 namespace {
 
-// body(first, count) for pieces of at most kColumns columns that lie side by side.
-template <class S, class Body>
-void each_piece(const Rows<const S>& x, const Exec& exec, const Body& body) {
-  const Index n_rows = x.across.size(), wide = x.across.extent[x.across.n - 1], n_pieces = (wide + kColumns - 1) / kColumns;
-  parallel_for(exec, n_rows / wide * n_pieces, 1, n_rows * x.along.size(), [&](Index begin, Index end, int) {
-    for (Index piece = begin; piece < end; ++piece) {
-      const Index done = piece % n_pieces * kColumns;
-      body(piece / n_pieces * wide + done, wide - done < kColumns ? wide - done : kColumns);
-    }
-  });
+// Columns of n elements that are taken together: as many as half of the second cache holds, `bytes` an element, so that what is
+// read again is near; where it holds few, kColumns.
+Index columns_together(Index n, std::size_t bytes) {
+  const Index fit = static_cast<Index>(runtime().cache_bytes(2) / 2 / bytes) / n / kFewColumns * kFewColumns;
+  return fit == 0 || fit > kColumns ? kColumns : fit;
+}
+bool fits_near(Index n, std::size_t bytes) {
+  return static_cast<std::size_t>(n * kFewColumns) * bytes <= runtime().cache_bytes(2) / 2;
+}
+
+// body(first, count, slot) for pieces of at most `together` columns that lie side by side; head_of(first) columns more where the
+// first piece of them begins.
+template <class S, class HeadOf, class Body>
+void each_piece(const Rows<const S>& x, Index together, const Exec& exec, const HeadOf& head_of, const Body& body) {
+  const Index wide = x.across.extent[x.across.n - 1], n_pieces = (wide + together - 1) / together;
+  parallel_for(exec, x.across.size() / wide * n_pieces, 1, x.across.size() * x.along.size(),
+               [&](Index begin, Index end, int slot) {
+                 for (Index piece = begin; piece < end; ++piece) {
+                   const Index start = piece / n_pieces * wide, done = piece % n_pieces * together, head = head_of(start);
+                   const Index first = done > 0 ? done + head : 0, last = done + together + head;
+                   if (first < wide) body(start + first, (last < wide ? last : wide) - first, slot);
+                 }
+               });
 }
 
 template <bool kLog, class S>
 void map_columns(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows<S>& out, const Exec& exec) {
+  using T = Compute<S>;
   constexpr Index kWidth = LanesOf<S>::size, kLine = kWidth * sizeof(S);
-  const bool large = 2 * sizeof(S) * static_cast<std::size_t>(x.across.size() * x.along.size()) >= runtime().cache_bytes(3);
-  each_piece(x, exec, [&](Index first, Index count) {
-    const bool streams =
-        sizeof(S) == sizeof(Compute<S>) && large && lie_side_by_side(out, first, count) && out.along.stride[0] % kWidth == 0;
+  const Index n = x.along.size();
+  const bool large = 2 * sizeof(S) * static_cast<std::size_t>(x.across.size() * n) >= runtime().cache_bytes(3);
+  const std::size_t bytes = kLog ? sizeof(S) : sizeof(T);
+  const Index together = columns_together(n, bytes);
+  const bool keeps = !kLog && fits_near(n, bytes);
+  const Scratch<T> kept(keeps ? exec.n_threads : 0, keeps ? n * (together + kWidth) : 0);
+  // Columns before the first whole line of the result.
+  const auto head_of = [&](Index first) {
     const Index beyond = static_cast<Index>(reinterpret_cast<std::uintptr_t>(out.row(first)) % kLine / sizeof(S));
-    Index head = streams && beyond > 0 ? kWidth - beyond : 0;  // columns before the first whole line
-    if (head > count) head = count;
-    if (head > 0) Columns<S, kLog>(x, temperature, first, head).map(out, false);
-    if (count > head) Columns<S, kLog>(x, temperature, first + head, count - head).map(out, streams);
+    return beyond > 0 ? kWidth - beyond : 0;
+  };
+  each_piece(x, together, exec, head_of, [&](Index first, Index count, int slot) {
+    T* const room = keeps ? kept[slot] : nullptr;
+    const bool streams =
+        sizeof(S) == sizeof(T) && large && lie_side_by_side(out, first, count) && out.along.stride[0] % kWidth == 0;
+    const Index before = streams ? head_of(first) : 0, head = before < count ? before : count;
+    if (head > 0) Columns<S, kLog>(x, temperature, first, head, room).map(out, false);
+    if (count > head) Columns<S, kLog>(x, temperature, first + head, count - head, room).map(out, streams);
   });
 }
 
@@ -288,7 +324,9 @@ void columns_log_softmax(const Rows<const S>& x, PerRow<Compute<S>> temperature,
 }
 template <class S>
 void columns_logsumexp(const Rows<const S>& x, PerRow<Compute<S>> temperature, S* out, const Exec& exec) {
-  each_piece(x, exec, [&](Index first, Index count) { Columns<S, true>(x, temperature, first, count).logsumexp(out + first); });
+  each_piece(
+      x, kColumns, exec, [](Index) { return 0; },
+      [&](Index first, Index count, int) { Columns<S, true>(x, temperature, first, count).logsumexp(out + first); });
 }
 
 #define SOFTMAP_INSTANTIATE(S)                                                                              \

@@ -90,7 +90,7 @@ class Seam {
   S* end_ = nullptr;
 };
 
-// Writes out[0 .. n), numbers and no NaN; with kStream past the caches, which wants aligned addresses: then all but the first
+// Writes out[0 .. n), none of it NaN; with kStream past the caches, which wants aligned addresses: then all but the first
 // `head_` elements are written in vectors that are aligned in memory, two at once where they are of 16 bits a number. Those of
 // the value need not be. `seam` is for rows that are written in order.
 template <class S, bool kStream, class Value>
@@ -139,7 +139,12 @@ class Writer {
 
  private:
   void range(Index i, Index last) const {
-    for (; i + kWidth <= last; i += kWidth) write(i);
+    const Writer here = *this;  // in registers, which no store can change
+    for (; i + 2 * kWidth <= last; i += 2 * kWidth) {
+      if constexpr (!kStream) ask_ahead_to_write(out_ + i), ask_ahead_to_write(out_ + i + kWidth);
+      here.write_two(i);
+    }
+    for (; i + kWidth <= last; i += kWidth) here.write(i);
     if (const int count = static_cast<int>(last - i); count > 0) store_first_numbers<S>(out_ + i, count, value_(i, count));
   }
   void write(Index i) const { put(i, value_(i)); }
@@ -239,7 +244,7 @@ template <bool kStream, class S, class Arg, class T = Compute<S>>
 void softmax_row(const Row<S>& row, const Arg& arg, T temperature, S* out, T* references) {
   const auto sum = sum_segments(row, [&](Index first, Index last) {
     if constexpr (std::is_same_v<S, T>) {
-      if (references) return sum_blocks<false>(row.x, first, last, arg, references, KeepIn<T>{out});
+      if (references) return sum_blocks<false>(row.x, first, last, arg, references, KeepIn<T, true>{out});
     }
     return sum_blocks<false>(row.x, first, last, arg);
   });

@@ -19,9 +19,9 @@ inline constexpr T kNear = sizeof(T) == 4 ? T(19) : T(200);
 
 // exp with a reference of the row's own. What it gives as 0 is less than half of the least number beside the largest: 0 in a
 // quotient.
-template <class L, class T = typename core::lane<L>::Scalar>
-ScaledExp<T> exp_to(L reference) {
-  return ScaledExp<T>(reference, kPlace<T> - (sizeof(T) == 4 ? T(151) : T(1077)));
+template <class S, class T = Compute<S>>
+QuotientExp<S> exp_to(LanesOf<S> reference) {
+  return QuotientExp<S>(reference, kPlace<T> - (sizeof(T) == 4 ? T(151) : T(1077)));
 }
 
 template <class L, class T = typename core::lane<L>::Scalar>
@@ -107,7 +107,7 @@ struct Softmax {
     const auto sum_of_rows = [&] { return b.sum_of_rows(kLeast<T>, [&](Index r, Index i) { return b.kept_row(r, i); }); };
     WithRest<L> total;
     if (!b.apart) {
-      const ScaledExp<T> exp(-kPlace<T>);
+      const QuotientExp<S> exp(-kPlace<T>);
       for (Index i = 0; i < b.size(); i += L::size) {
         b.prefetch(i);
         exp(min(L(kMostExponent<T>), b.z(i))).store(b.kept + i);
@@ -120,7 +120,7 @@ struct Softmax {
       const L top = b.largest_of_rows(z), reference = reference_of(top);
       for (Index i = 0; i < b.size(); i += L::size) {
         b.prefetch(i);
-        exp_to(permute(reference, b.owner + i))(b.z(i)).store(b.kept + i);
+        exp_to<S>(permute(reference, b.owner + i))(b.z(i)).store(b.kept + i);
       }
       total = sum_of_rows();
       beyond = b.beyond_range(top);
@@ -141,7 +141,7 @@ struct Softmax {
   template <int kN, int kBlocks, class S, class L = LanesOf<S>>
   [[gnu::always_inline]] static bool run_together(const Block<S>& b, Output<S>& out) {
     using T = Compute<S>;
-    const ScaledExp<T> exp(-kPlace<T>);
+    const QuotientExp<S> exp(-kPlace<T>);
     L e[kBlocks * kN];
     WithRest<L> total[kBlocks];
 #pragma GCC unroll 16
@@ -193,7 +193,7 @@ struct Softmax {
     ColumnsOf<kN, S> columns(b, n_blocks);
     bool near = true;
     for (int q = 0; q < n_blocks; ++q) {
-      const auto exp = exp_to(reference_of(columns.top[q]));
+      const auto exp = exp_to<S>(reference_of(columns.top[q]));
 #pragma GCC unroll 16
       for (int k = 0; k < kN; ++k) columns.c[q][k] = exp(columns.c[q][k]);
       near &= are_near(columns.top[q]);
