@@ -3,6 +3,7 @@
 And the traps of the official programs that no other test shows: each test emulates one.
 """
 
+# budget: over 400 lines, most of which are the numbers
 import math
 
 import numpy as np
