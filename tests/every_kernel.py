@@ -42,8 +42,12 @@ def softmax_family():
             for function in (softmap.softmax, softmap.log_softmax, softmap.logsumexp):
                 yield function(x, -1)
     for dtype in DTYPES:
-        for n in (20, 40, 17_000):
+        for n in (20, 40, 33_000):
             yield softmap.softmax(rows(n, 2, dtype), 0)  # packed, and unpacked
+        for width in (2, 4, 8):  # side by side, several a vector
+            x = rows(67, width, dtype)
+            yield softmap.softmax(x, -1)
+            yield softmap.log_softmax(x, -1, temperature=0.7)
         x = rows(1, (1 << 18) + 1, dtype)  # in pieces, without vectors
         yield softmap.softmax(x, -1)
         yield softmap.log_softmax(x, -1)

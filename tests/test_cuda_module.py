@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 SPEC = importlib.util.find_spec("softmap._cuda")
-pytestmark = pytest.mark.skipif(SPEC is None, reason="the module _cuda is not built")
+built = pytest.mark.skipif(SPEC is None, reason="the module _cuda is not built")
 
 WITHOUT_GPU = """
 import numpy as np, softmap
@@ -28,6 +29,7 @@ else:
 """
 
 
+@built
 @pytest.mark.skipif(not shutil.which("readelf"), reason="no readelf")
 def test_only_libraries_of_every_linux_are_needed():
     run = ["readelf", "--dynamic", SPEC.origin]
@@ -40,6 +42,24 @@ def test_only_libraries_of_every_linux_are_needed():
     } == set()
 
 
+@built
 def test_module_is_imported_where_no_gpu_is_seen():
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([sys.executable, "-c", WITHOUT_GPU], check=True, env=environment)
+
+
+@pytest.mark.parametrize("wish", ["ON", "AUTO"])
+def test_build_without_nvcc(wish, tmp_path):
+    """Who insists on the module is told what is missing; for the others there is none."""
+    pybind11 = pytest.importorskip("pybind11", reason="pybind11 is not installed")
+    if not (shutil.which("cmake") and shutil.which("ninja")):
+        pytest.skip("no cmake and ninja")
+    run = ["cmake", "-G", "Ninja", "-S", str(Path(__file__).parents[1]), "-B", str(tmp_path)]
+    run += [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
+    run += [f"-DSOFTMAP_CUDA={wish}", "-DSKBUILD_PROJECT_VERSION=0", "-DSOFTMAP_CPU_BACKENDS=none"]
+    environment = {**os.environ, "CUDACXX": str(tmp_path / "nvcc")}
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode == 0) == (wish == "AUTO"), said
+    want = {"ON": "SOFTMAP_CUDA=ON, but", "AUTO": "softmap: no CUDA backend:"}[wish]
+    assert f"{want} there is no nvcc that works (on PATH or as CUDACXX" in said

@@ -15,19 +15,19 @@ namespace {
 
 inline constexpr int kWarp = 32;
 
-// n lanes of a warp, n a power of 2. The lanes of a warp stay together, whatever their rows are.
+// n lanes of a warp, n a power of 2. The lanes of a warp stay together, whatever their rows are; one lane a row need not.
 template <int n, int threads>
 struct Lanes {
   static constexpr int kThreads = n, kRowsPerBlock = threads / n, kBlockThreads = threads;
 
-  __device__ static int rank() { return static_cast<int>(threadIdx.x) % n; }
+  __device__ static int rank() { return static_cast<int>(threadIdx.x % n); }
   // The first row, and how far it is to the next one. A warp goes on as long as one of its rows is there.
-  __device__ static Index first() { return Index(blockIdx.x) * kRowsPerBlock + static_cast<int>(threadIdx.x) / n; }
+  __device__ static Index first() { return Index(blockIdx.x) * kRowsPerBlock + index(); }
   __device__ static Index step() { return Index(gridDim.x) * kRowsPerBlock; }
-  __device__ static Index first_of_warp(Index row) { return row - static_cast<int>(threadIdx.x) % kWarp / n; }
-  __device__ static int index() { return static_cast<int>(threadIdx.x) / n; }
+  __device__ static Index first_of_warp(Index row) { return row - static_cast<int>(threadIdx.x % kWarp / n); }
+  __device__ static int index() { return static_cast<int>(threadIdx.x / n); }
   __device__ static void sync() { __syncwarp(); }
-  __device__ static bool any_row(bool is) { return __any_sync(0xffffffffu, is); }
+  __device__ static bool any_row(bool is) { return n == 1 ? is : __any_sync(0xffffffffu, is); }
   template <class V>
   __device__ static V from(V value, int rank) {
     return __shfl_sync(0xffffffffu, value, rank, n);
@@ -68,32 +68,52 @@ struct Block {
 
   template <class V, class Combine>
   __device__ V reduce(V value, const Combine& combine) const {
-    constexpr int n_warps = threads / kWarp;
-    SOFTMAP_SHARED(V, of_warp, n_warps);
-    const int lane = rank() % kWarp;
     value = Lanes<kWarp, threads>().reduce(value, combine);
-    if (lane == 0) of_warp[rank() / kWarp] = value;
+    if (lane() == 0) put(warp(), value);
     __syncthreads();
-    value = of_warp[lane % n_warps];
-    value = Lanes<n_warps, threads>().reduce(value, combine);
+    value = Lanes<kWarps, threads>().reduce(get<V>(lane() % kWarps), combine);
     __syncthreads();  // the next reduction writes to the same place
     return value;
   }
   template <class V>
   __device__ V sum_before(V value, V& total) const {
-    constexpr int n_warps = threads / kWarp;
-    SOFTMAP_SHARED(V, of_warp, n_warps);
     V of_this_warp;
     V before = Lanes<kWarp, threads>().sum_before(value, of_this_warp);
-    if (rank() % kWarp == 0) of_warp[rank() / kWarp] = of_this_warp;
+    if (lane() == 0) put(warp(), of_this_warp);
     __syncthreads();
     total = V{};
-    for (int k = 0; k < n_warps; ++k) {
-      if (k == rank() / kWarp) before = before + total;
-      total = total + of_warp[k];
+    for (int k = 0; k < kWarps; ++k) {
+      if (k == warp()) before = before + total;
+      total = total + get<V>(k);
     }
     __syncthreads();
     return before;
+  }
+
+ private:
+  static constexpr int kWarps = threads / kWarp;
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % kWarp); }
+  __device__ static int warp() { return static_cast<int>(threadIdx.x / kWarp); }
+
+  // What each warp has to give. Values of any size have places of one size: their addresses, which the compiler keeps for all
+  // rows, take two registers instead of two a type.
+  struct alignas(16) Place {
+    unsigned long long word[2];
+  };
+  __device__ static Place* places() {
+    SOFTMAP_SHARED(Place, of_warp, kWarps);
+    return of_warp;
+  }
+  template <class V>
+  __device__ static void put(int warp, const V& value) {
+    static_assert(sizeof(V) <= sizeof(Place));
+    memcpy(places() + warp, &value, sizeof value);
+  }
+  template <class V>
+  __device__ static V get(int warp) {
+    V value;
+    memcpy(&value, places() + warp, sizeof value);
+    return value;
   }
 };
 

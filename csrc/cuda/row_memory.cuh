@@ -59,6 +59,14 @@ struct InDouble : InMemory<S, Group> {
   }
 };
 
+// -inf as it is stored.
+template <class S>
+inline constexpr S kStoredMinusInf = -core::kInf<S>;
+template <>
+inline constexpr core::Half kStoredMinusInf<core::Half> = {0xfc00};
+template <>
+inline constexpr core::BFloat16 kStoredMinusInf<core::BFloat16> = {0xff80};
+
 // In registers, read and written once: `per` elements a thread, neighbours together as far as 16 bytes hold them.
 template <class S, class Group, int per>
 struct InRegisters {
@@ -70,7 +78,7 @@ struct InRegisters {
     S element[kVector];
   };
   T x[per];
-  int n;
+  int left;  // columns of the row from this thread's first one on
 
   // True where all rows can be read and written by vectors.
   template <class Element>
@@ -78,48 +86,63 @@ struct InRegisters {
     return rows.n % kVector == 0 && rows.stride % kVector == 0 &&
            reinterpret_cast<std::uintptr_t>(rows.data) % sizeof(Vector) == 0;
   }
-  __device__ static int column(int i) { return (i / kVector * Group::kThreads + Group::rank()) * kVector + i % kVector; }
+  // How far on from a thread's first element another one is: a constant, so that no register holds a column.
+  __device__ static constexpr int on(int i) { return i / kVector * Group::kThreads * kVector + i % kVector; }
+  __device__ static unsigned first() { return static_cast<unsigned>(Group::rank() * kVector); }
 
   // Columns beyond the end are -inf. Both ways apart: together they need more registers.
-  __device__ InRegisters(const S* row, int n_columns, bool vectors) : n(n_columns) {
+  __device__ InRegisters(const S* row, int n, bool vectors) : left(n - static_cast<int>(first())) {
+    row += first();
     if (vectors) {
 #pragma unroll
       for (int i = 0; i < per; i += kVector) {
-        Vector v{};
-        const bool there = column(i) < n;
-        if (there) v = *reinterpret_cast<const Vector*>(row + column(i));
+        Vector v;
 #pragma unroll
-        for (int j = 0; j < kVector; ++j) x[i + j] = there ? core::to_compute(v.element[j]) : -core::kInf<T>;
+        for (S& element : v.element) element = kStoredMinusInf<S>;
+        if (on(i) < left) v = *reinterpret_cast<const Vector*>(row + on(i));
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) x[i + j] = core::to_compute(v.element[j]);
       }
     } else {
 #pragma unroll
-      for (int i = 0; i < per; ++i) x[i] = column(i) < n ? core::to_compute(row[column(i)]) : -core::kInf<T>;
+      for (int i = 0; i < per; ++i) x[i] = on(i) < left ? core::to_compute(row[on(i)]) : -core::kInf<T>;
     }
   }
   template <class Body, class Fold>
   __device__ void each(const Body& body, const Fold& fold) {
 #pragma unroll
     for (int i = 0; i < per; ++i) {
-      body(x[i], Index(column(i)));
+      body(x[i], Index(first() + on(i)));
       if (i % 2 == 1) fold();
     }
     if (per % 2) fold();
+  }
+  // The columns that are there, added in the order of InMemory.
+  template <class Body, class Fold>
+  __device__ void each(const Body& body, const Fold& fold) const {
+#pragma unroll
+    for (int i = 0; i < per; ++i) {
+      T value = x[i];
+      if (on(i) < left) body(value, Index(first() + on(i)));
+      if (i % 4 == 3) fold();
+    }
+    fold();
   }
   template <class Value>
   __device__ void map(S* out, bool vectors, const Value& value) const {
     if (vectors) {
 #pragma unroll
       for (int i = 0; i < per; i += kVector) {
-        if (column(i) >= n) continue;
+        if (on(i) >= left) continue;
         Vector v;
 #pragma unroll
         for (int j = 0; j < kVector; ++j) v.element[j] = core::to_storage<S>(value(x[i + j]));
-        *reinterpret_cast<Vector*>(out + column(i)) = v;
+        *reinterpret_cast<Vector*>(out + first() + on(i)) = v;
       }
     } else {
 #pragma unroll
       for (int i = 0; i < per; ++i) {
-        if (column(i) < n) out[column(i)] = core::to_storage<S>(value(x[i]));
+        if (on(i) < left) out[first() + on(i)] = core::to_storage<S>(value(x[i]));
       }
     }
   }

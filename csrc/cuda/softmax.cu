@@ -5,8 +5,7 @@ namespace softmap::cuda {
 namespace {
 
 // As many threads on a processor as there are registers for, so that some compute while others wait for memory. Of the same code
-// ptxas needs more registers for later architectures. 512 threads can have no more than 128: of float64 three kernels of sm_120
-// spill 4 to 44 bytes.
+// ptxas needs more registers for later architectures. 512 threads can have no more than 128.
 template <class S, class Group, int per>
 constexpr int blocks_at_once() {
   constexpr bool wide = sizeof(Compute<S>) == 8, short_row = Group::kBlockThreads <= 128;
@@ -40,7 +39,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, blocks_at_once<S, Group,
 
 // Calls launch_with<Group, per>() for rows of n columns. A thread has 64 bytes of a row: few threads a row, so that little is
 // left to be added up between them, and enough for memory to be busy.
-template <class S, class F>
+template <Op op, class S, class F>
 void with_registers(Index n, const F& launch_with) {
   constexpr int per = sizeof(S) == 2 ? 32 : 16;
   if (n <= 64) return launch_with.template operator()<Lanes<4, 128>, 16>();
@@ -52,13 +51,13 @@ void with_registers(Index n, const F& launch_with) {
   if (n <= 128 * per) return launch_with.template operator()<Block<128>, per>();
   if (n <= 256 * per) return launch_with.template operator()<Block<256>, per>();
   if (n <= 512 * per) return launch_with.template operator()<Block<512>, per>();
-  launch_with.template operator()<Block<512>, 32>();
+  launch_with.template operator()<Block<kHeldRow<op, S> / 32>, 32>();
 }
 
 template <Op op, class S>
 void held_rows(const Rows<const S>& x_given, PerRow<Compute<S>> temperature, const Rows<S>& out_given, const Exec& exec) {
   with_dense(x_given, out_given, exec, [&](const auto& x, const auto& out) {
-    with_registers<S>(x.n, [&]<class Group, int per>() {
+    with_registers<op, S>(x.n, [&]<class Group, int per>() {
       using Row = InRegisters<S, Group, per>;
       const bool vectors = Row::suits(x) && (op == Op::kLogSumExp || Row::suits(out));
       launch<&softmax_held_kernel<op, S, Group, per>>(exec, {x.n_rows, Group::kRowsPerBlock, Group::kBlockThreads}, x,
@@ -72,7 +71,7 @@ void map_rows(const Rows<const S>& x, PerRow<Compute<S>> temperature, const Rows
   const Index n = x.along.size();
   if (x.across.size() == 0 || (n == 0 && op != Op::kLogSumExp)) return;
   if (n <= kShortRow) return short_rows<op>(x, temperature, out, exec);
-  if (n <= kHeldRow) return held_rows<op>(x, temperature, out, exec);
+  if (n <= kHeldRow<op, S>) return held_rows<op>(x, temperature, out, exec);
   long_rows<op>(x, temperature, out, exec);
 }
 

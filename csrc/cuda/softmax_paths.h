@@ -6,13 +6,17 @@ namespace softmap::cuda {
 
 enum class Op { kSoftmax, kLogSoftmax, kLogSumExp };
 
-inline constexpr Index kShortRow = 32, kHeldRow = 16384;  // of that many columns at most
+// Of that many columns at most. Numbers of 16 bits would be read twice by the way of longer rows, so that a block of 1024 holds
+// them; a sum reads them once either way.
+inline constexpr Index kShortRow = 32;
+template <Op op, class S>
+inline constexpr Index kHeldRow = sizeof(S) == 2 && op != Op::kLogSumExp ? 32768 : 16384;
 
 // Rows of kShortRow columns at most: many rows a block.
 template <Op op, class S>
 void short_rows(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, const Rows<S>& out, const Exec& exec);
 
-// Rows of more than kHeldRow columns: several blocks a row.
+// Rows of more columns than kHeldRow: several blocks a row.
 template <Op op, class S>
 void long_rows(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, const Rows<S>& out, const Exec& exec);
 

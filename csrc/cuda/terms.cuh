@@ -104,7 +104,7 @@ __device__ float exp2_near(float x) {
 class HalfTerms {
  public:
   __device__ static bool suits(float largest, const ByTemperature<float>& by) {
-    return by.ordinary && core::abs(by(largest)) < kInf<float>;
+    return by.ordinary && core::abs(largest * by.inverse) < 0x1p127f;  // so that no quotient overflows, however it is rounded
   }
   __device__ HalfTerms(float largest, const ByTemperature<float>& by) : scale_(by.inverse * core::kLog2E<float>) {
     move_to(largest);
