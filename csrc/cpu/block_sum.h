@@ -198,7 +198,7 @@ template <bool kTop, class S, class Arg, class Exp, class Keep, class Write, cla
       keep(i + k * kWidth, v[k]);
     }
     const L first = (v[0] + v[1]) + (v[2] + v[3]), second = (v[4] + v[5]) + (v[6] + v[7]);
-    if constexpr (kTop) {  // logarithms show what a quotient does not
+    if constexpr (kTop || sizeof(T) == 8) {  // there the rounding of one more addition would show
       sum.add(first);
       sum.add(second);
     } else {
