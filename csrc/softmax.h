@@ -12,16 +12,16 @@ struct Groups {
   Index n_groups, n_tokens;
 };
 
-// Where the results of level_scores go; mass may be null.
+// Where the results of level_scores go; all but the first two may be null, the last two together.
 template <class T>
 struct LevelOut {
-  T *score, *variance, *probabilities, *mass;
+  T *score, *variance, *probabilities, *mass, *mode, *mode_probability;
 };
 
-// Where the results of row_statistics go, one entry a row; expectation and variance are null without weights.
+// Where the results of row_statistics go, one entry a row; expectation and variance are null without weights, error_norm may be.
 template <class T>
 struct StatisticsOut {
-  T *logsumexp, *entropy, *maximum, *target_log_probability, *expectation, *variance;
+  T *logsumexp, *entropy, *maximum, *target_log_probability, *expectation, *variance, *error_norm;
   std::int64_t* target_rank;
 };
 
@@ -72,13 +72,14 @@ template <class S>
 void logsumexp(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, S* out, const Exec& exec);
 
 // Softmax over the closed set; then score = sum p level and variance = sum p (level - score)^2. mass, where not null, is
-// the share of the closed set in the softmax of the whole row.
+// the share of the closed set in the softmax of the whole row; mode the first level of which p is largest, with that p.
 template <class S>
 void level_scores(const Rows<const S>& x, Groups groups, const double* levels, PerRow<core::Compute<S>> temperature,
                   LevelOut<core::Compute<S>> out, const Exec& exec);
 
 // Statistics of p = softmax(z): log sum exp(z); entropy -sum p log p; the largest z; of the target column, log p and the rank
-// (1 + number of larger x; 0 without a target); with weights, sum p w and sum p (w - sum p w)^2.
+// (1 + number of larger x; 0 without a target), and the norm of p - onehot(target); with weights, sum p w
+// and sum p (w - sum p w)^2.
 template <class S>
 void row_statistics(const Rows<const S>& x, PerRow<core::Compute<S>> temperature, PerRow<std::int64_t> target,
                     const core::Compute<S>* weights, StatisticsOut<core::Compute<S>> out, const Exec& exec);

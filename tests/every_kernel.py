@@ -58,7 +58,8 @@ def softmax_family():
 def statistics():
     for dtype, width in itertools.product(DTYPES, WIDTHS[:-1]):
         for x in layouts(width, dtype)[::2]:
-            yield softmap.row_statistics(x, target=1, weights=np.arange(float(x.shape[1])))
+            weights = np.arange(float(x.shape[1]))
+            yield softmap.row_statistics(x, target=1, weights=weights, error_norm=True)
             yield softmap.logsumexp_partial(x)
             yield cross_entropy_rows(x, x[::-1])
             for temperature in (1.0, 2.0):
@@ -70,7 +71,7 @@ def level_scores():
     for dtype, mass in itertools.product(DTYPES, (False, True)):
         for width in (200, 3001, 40_001):
             for x in layouts(width, dtype)[::2]:
-                yield softmap.level_scores(x, [0, [1, 5], 7], [1, 2, 3], mass=mass)
+                yield softmap.level_scores(x, [0, [1, 5], 7], [1, 2, 3], mass=mass, mode=mass)
                 yield softmap.level_scores(x, *many, mass=mass)
 
 

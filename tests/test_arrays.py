@@ -167,6 +167,7 @@ def test_level_scores_keeps_the_library(library, dtype):
     for tokens, options in (
         ([0, 2, 5], {}),
         ([[0, 1], [2], [5]], {"mass": True}),
+        ([0, 2, 5], {"mode": True, "probabilities": False}),
         (np.array([0, 2, 5]), {"temperature": RNG.uniform(0.5, 2, (4, 5))}),
     ):
         want = softmap.level_scores(x, tokens, [1, 2, 3], **options)
@@ -183,7 +184,7 @@ def test_row_statistics_keeps_the_library(library, dtype):
     for options in (
         {},
         {"target": 3},
-        {"target": RNG.integers(0, 6, (4, 5))},
+        {"target": RNG.integers(0, 6, (4, 5)), "error_norm": True},
         {"weights": weights},
         {"temperature": RNG.uniform(0.5, 2, (4, 5)), "target": 0, "weights": weights},
     ):

@@ -76,7 +76,9 @@ CALLS = {
     "logsumexp": lambda put: softmap.logsumexp(put(X), -1),
     "logsumexp of all": lambda put: softmap.logsumexp(put(X)),
     "logsumexp, keepdims": lambda put: softmap.logsumexp(put(X), 1, keepdims=True, temperature=0.5),
-    "level_scores": lambda put: softmap.level_scores(put(X), [0, [1, 3], 4], [1, 2, 3], mass=True),
+    "level_scores": lambda put: softmap.level_scores(
+        put(X), [0, [1, 3], 4], [1, 2, 3], mass=True, mode=True
+    ),
     "level_scores, temperatures": lambda put: softmap.level_scores(
         put(X), put(np.array([0, 3])), put(np.array([1.0, 2.0])), temperature=put(ROWS)
     ),
@@ -85,7 +87,10 @@ CALLS = {
     ),
     "row_statistics": lambda put: softmap.row_statistics(put(X)),
     "row_statistics, all": lambda put: softmap.row_statistics(
-        put(X), target=put(np.arange(12).reshape(3, 4) % 5), weights=put(np.arange(5.0))
+        put(X),
+        target=put(np.arange(12).reshape(3, 4) % 5),
+        weights=put(np.arange(5.0)),
+        error_norm=True,
     ),
     "row_statistics, constants": lambda put: softmap.row_statistics(
         put(X), 1, target=2, weights=[1, 2, 3, 4], temperature=3.0

@@ -139,6 +139,32 @@ def test_level_scores_agrees_with_the_definition(backend, dtype, seed, shape):
         np.testing.assert_allclose(getattr(r, part), value, rtol=0, atol=atol, err_msg=part)
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, *HALF_DTYPES])
+def test_level_scores_mode_is_the_most_probable(backend, dtype):
+    """In every lane and row taken by itself; of equal ones the first."""
+    x = np.stack([make_row("ordinary", 40, dtype, seed) for seed in range(43)])
+    x[::3] = make_row("huge", 40, dtype, 3)
+    x[5], x[6, :4], x[7], x[8, 2] = 1.0, x[6, 4], -INF, NAN
+    for groups in ([[3], [0, 17, 39], [8, 9], [2]], [[k] for k in range(40)], [[39]]):
+        levels = np.sin(np.arange(len(groups)))
+        full = softmap.level_scores(x, groups, levels, mode=True, mass=True)
+        assert full.mode.dtype == full.mode_probability.dtype == full.score.dtype
+        p = full.probabilities
+        unknown = np.isnan(p).any(axis=-1)
+        np.testing.assert_array_equal(unknown, np.isnan(full.score))
+        want = np.where(unknown, NAN, levels.astype(p.dtype)[p.argmax(axis=-1)])
+        np.testing.assert_array_equal(full.mode, want)
+        np.testing.assert_array_equal(full.mode_probability, p.max(axis=-1))
+        few = softmap.level_scores(x, groups, levels, probabilities=False, mass=True)
+        assert few.probabilities is few.mode is few.mode_probability is None
+        for part in ("score", "variance", "mass"):
+            np.testing.assert_array_equal(getattr(few, part), getattr(full, part))
+    many = np.tile(X, 40)  # a closed set that does not travel with a launch
+    r = softmap.level_scores(many, None, np.arange(160.0), mode=True)
+    assert r.mode.tolist() == [3, 0]
+    np.testing.assert_array_equal(r.mode_probability, r.probabilities.max(axis=-1))
+
+
 def test_level_scores_tokens_in_every_form(backend):
     want = plain(X, [[3], [1]], [1, 2])
     for tokens in ([3, 1], (3, 1), np.array([3, 1]), [[3], [1]], np.array([[3], [1]]), [[3], 1],

@@ -35,7 +35,7 @@ def test_row_statistics_accuracy(backend, kind, width, dtype):
     x = rows_of(kind, get_dtype(dtype), width)
     computed = "float32" if dtype in HALF_DTYPES else dtype
     weights = np.linspace(1, 5, width).astype(computed)
-    r = softmap.row_statistics(x, target=0, weights=weights)
+    r = softmap.row_statistics(x, target=0, weights=weights, error_norm=True)
     for k, row in enumerate(x):
         for part, exact in STATISTICS.reference(row, 0, weights, computed).items():
             actual = getattr(r, part)[k]
@@ -101,6 +101,41 @@ def test_row_statistics_accuracy_of_long_rows(backend, n, dtype):
         assert (again.entropy, again.variance) == (r.entropy, r.variance)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [2, 10, 130, 256, 257, 3000])
+def test_error_norm_accuracy(backend, width, dtype):
+    """Of a learned row, down to the subnormals, and of one that is far off; masks count for 0."""
+    tail = {"float32": 103.0, "float64": 745.0}[dtype]
+    rng = np.random.default_rng(width)
+    leads = np.array([0.0, 1.0, 20.0, 0.6 * tail, 0.85 * tail, 0.97 * tail, 2 * tail])
+    x = rng.normal(0, 1, (len(leads), width))
+    target = rng.integers(0, width, len(leads))
+    x[np.arange(len(leads)), target] += leads
+    x[:, (target[1] + 1) % width] = np.where(np.arange(len(leads)) % 2, -INF, 0.5)
+    x[np.arange(len(leads)), target] = leads
+    x = np.concatenate([x, x]).astype(dtype)
+    target = np.concatenate([target, (target + 1) % width])  # learned rows, and what is none
+    r = softmap.row_statistics(x, target=target, error_norm=True)
+    for k, row in enumerate(x):
+        exact = STATISTICS.reference(row, target[k], np.ones(width), dtype)["error_norm"]
+        check_ulp(
+            "row_statistics.error_norm", r.error_norm[k], exact, dtype,
+            STATISTICS.ulp["error_norm"][dtype], backend=backend, hint=f"{k} {width}",
+        )  # fmt: skip
+    assert r.error_norm[6] == 0 < r.error_norm[13]
+    alone = softmap.row_statistics(x[:7], target=target[:7])
+    assert alone.error_norm is None
+    np.testing.assert_array_equal(alone.entropy, r.entropy[:7])
+
+
+def test_error_norm_needs_a_target(backend):
+    with pytest.raises(ValueError, match="row_statistics: error_norm = True, it needs a target"):
+        softmap.row_statistics(np.zeros((2, 3)), error_norm=True)
+    r = softmap.row_statistics(np.zeros((4, 3)), target=[-1, 3, 1, 0], error_norm=True)
+    np.testing.assert_array_equal(np.isnan(r.error_norm), [True, True, False, False])
+    np.testing.assert_allclose(r.error_norm[2:], np.sqrt(2 / 3), rtol=1e-15)
+
+
 def test_rank_is_exact_beyond_the_integers_of_float32(backend):
     x = np.ones((1 << 24) + 4, np.float32)
     x[5] = 0
@@ -124,10 +159,12 @@ def test_target_outside_the_row_is_nan_and_rank_0(backend):
 
 def test_undefined_rows_harm_no_other(backend):
     x = np.array([[-INF, -INF], [INF, 0], [NAN, 0], [0, 0]])
-    r = softmap.row_statistics(x, target=0, weights=[1, 3])
+    r = softmap.row_statistics(x, target=0, weights=[1, 3], error_norm=True)
     np.testing.assert_array_equal(r.logsumexp, [-INF, INF, NAN, np.log(2)])
     np.testing.assert_array_equal(r.maximum, [-INF, INF, NAN, 0])
-    for values in (r.entropy, r.target_log_probability, r.expectation, r.variance):
+    for values in (
+        r.entropy, r.target_log_probability, r.expectation, r.variance, r.error_norm
+    ):  # fmt: skip
         np.testing.assert_array_equal(np.isnan(values), [True, True, True, False])
     assert r.target_rank.tolist() == [0, 0, 0, 1]
     assert r.expectation[3] == 2.0
@@ -148,11 +185,13 @@ def test_rows_of_a_block_do_not_touch_each_other(backend, n, dtype):
     alone = []
     for i in range(45):
         own = slice(i, i + 1)
-        options = {"temperature": t[own], "target": target[own], "weights": w}
+        options = {"temperature": t[own], "target": target[own], "weights": w, "error_norm": True}
         alone.append(softmap.row_statistics(x[own], **options))
     reversed_rows = np.ascontiguousarray(x[:, ::-1])[:, ::-1]
     for layout in (x, np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], reversed_rows):
-        many = softmap.row_statistics(layout, temperature=t, target=target, weights=w)
+        many = softmap.row_statistics(
+            layout, temperature=t, target=target, weights=w, error_norm=True
+        )
         for name in fields:
             want = np.concatenate([getattr(one, name) for one in alone])
             np.testing.assert_array_equal(getattr(many, name), want, err_msg=name)

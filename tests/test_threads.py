@@ -104,10 +104,11 @@ x = np.random.default_rng(0).normal(size=(400, 1000))
 wins = np.random.default_rng(1).integers(0, 9, (300, 6, 6))
 
 def results(n_threads):
-    r = softmap.row_statistics(x, n_threads=n_threads)
+    r = softmap.row_statistics(x, target=5, error_norm=True, n_threads=n_threads)
     s = softmap.level_scores(x, [3, 1, 7], [1, 2, 3], mass=True, n_threads=n_threads)
     f = softmap.fit_many(wins, prior_sd=1.0, n_threads=n_threads)
     return [softmap.softmax(x, axis=1, n_threads=n_threads), r.entropy, s.mass, f.scores,
+            r.error_norm,
             softmap.log_softmax(x, axis=0, n_threads=n_threads),  # a copy of each row
             # threads share one row
             softmap.logsumexp(x, n_threads=n_threads),

@@ -104,33 +104,41 @@ py::object logsumexp(py::handle x_given, py::handle axis, bool keepdims, py::han
 
 // All arguments are ready: x of a kernel dtype with at least one axis; temperature 0-d or one a row, of x's compute type.
 py::object level_scores(const py::array& x, const py::array_t<Index>& tokens, const py::array_t<Index>& start,
-                        const py::array_t<double>& levels, const py::array& temperature, bool mass, py::handle n_threads) {
+                        const py::array_t<double>& levels, const py::array& temperature, bool mass, bool probabilities, bool mode,
+                        py::handle n_threads) {
   const Run run = run_for("level_scores", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
     using T = Compute<S>;
     const auto bits = std::uint64_t(1) << (x.ndim() - 1);
     const auto rows = const_rows<S>(x, bits);
-    auto shape = reduced_shape(x, bits);
-    py::array score = new_array<T>(run, shape), variance = new_array<T>(run, shape);
-    py::object mass_array = mass ? py::object(new_array<T>(run, shape)) : py::none();
     const Index n_groups = levels.size();
-    shape.push_back(n_groups);
-    py::array probabilities = new_array<T>(run, shape);
-    const auto data = [](py::handle a) { return static_cast<T*>(py::reinterpret_borrow<py::array>(a).mutable_data()); };
-    const LevelOut<T> out{data(score), data(variance), data(probabilities), mass ? data(mass_array) : nullptr};
+    const auto shape = reduced_shape(x, bits);
+    auto by_group = shape;
+    by_group.push_back(n_groups);
+    py::list results;
+    const auto fresh = [&](bool wanted, const auto& of_shape, T*& data) {
+      data = nullptr;
+      if (!wanted) return results.append(py::none());
+      py::array a = new_array<T>(run, of_shape);
+      data = static_cast<T*>(a.mutable_data());
+      results.append(a);
+    };
+    LevelOut<T> out;
+    fresh(true, shape, out.score), fresh(true, shape, out.variance), fresh(probabilities, by_group, out.probabilities);
+    fresh(mass, shape, out.mass), fresh(mode, shape, out.mode), fresh(mode, shape, out.mode_probability);
     const PerRow<T> per_row{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
     {
       const ReleaseIf release(mass || rows.across.size() * n_groups >= kReleaseElements);
       backend::level_scores(rows, Groups{tokens.data(), start.data(), n_groups, tokens.size()}, levels.data(), per_row, out,
                             make_exec(run));
     }
-    return py::make_tuple(score, variance, probabilities, mass_array);
+    return py::tuple(results);
   });
 }
 
 // target: 0-d (no target: -1) or one a row, int64; weights: None or one a column, of x's compute type.
 py::object row_statistics(const py::array& x, py::handle axis, const py::array& temperature,
-                          const py::array_t<std::int64_t>& target, py::handle weights, py::handle n_threads) {
+                          const py::array_t<std::int64_t>& target, py::handle weights, bool error_norm, py::handle n_threads) {
   const auto bits = axis_bits("row_statistics", x, axis);
   const Run run = run_for("row_statistics", n_threads);
   return with_storage(element_of(x), [&]<class S>() -> py::object {
@@ -148,7 +156,7 @@ py::object row_statistics(const py::array& x, py::handle axis, const py::array& 
     StatisticsOut<T> out;
     fresh(true, out.logsumexp), fresh(true, out.entropy), fresh(true, out.maximum);
     fresh(true, out.target_log_probability), fresh(true, out.target_rank);
-    fresh(!weights.is_none(), out.expectation), fresh(!weights.is_none(), out.variance);
+    fresh(!weights.is_none(), out.expectation), fresh(!weights.is_none(), out.variance), fresh(error_norm, out.error_norm);
     const T* w = weights.is_none() ? nullptr : static_cast<const T*>(py::reinterpret_borrow<py::array>(weights).data());
     const PerRow<T> t{static_cast<const T*>(temperature.data()), temperature.ndim() == 0 ? 0 : 1};
     {
@@ -247,9 +255,9 @@ void bind_softmax(py::module_& m) {
   m.def("logsumexp", &logsumexp, py::arg("x"), py::arg("axis"), py::arg("keepdims"), py::arg("temperature"),
         py::arg("n_threads"));
   m.def("level_scores", &level_scores, py::arg("x"), py::arg("tokens"), py::arg("start"), py::arg("levels"),
-        py::arg("temperature"), py::arg("mass"), py::arg("n_threads"));
+        py::arg("temperature"), py::arg("mass"), py::arg("probabilities"), py::arg("mode"), py::arg("n_threads"));
   m.def("row_statistics", &row_statistics, py::arg("x"), py::arg("axis"), py::arg("temperature"), py::arg("target"),
-        py::arg("weights"), py::arg("n_threads"));
+        py::arg("weights"), py::arg("error_norm"), py::arg("n_threads"));
   m.def("cross_entropy", &cross_entropy, py::arg("a"), py::arg("b"), py::arg("temperature"), py::arg("left_out"),
         py::arg("n_threads"));
   m.def("row_filter", &row_filter, py::arg("x"), py::arg("filter"), py::arg("temperature"), py::arg("amount"),

@@ -87,9 +87,22 @@ class ClosedSets {
     return L::load(divisor);
   }
   void put(L p, Index k, Index i, int count) const {
+    if (!out_.probabilities) return;
     T probability[L::size];
     p.store(probability);
     for (int r = 0; r < count; ++r) out_.probabilities[(i + r) * groups_.n_groups + k] = probability[r];
+  }
+  // The most probable member, so far.
+  struct Mode {
+    L probability = L(T(-1)), level = L(kNaN<T>);
+    void see(L p, double of) {
+      const auto more = probability < p;
+      probability = select(more, p, probability), level = select(more, L(static_cast<T>(of)), level);
+    }
+  };
+  void put(const Mode& mode, Index i, int count) const {
+    mode.level.store(out_.mode + i, count);
+    select(mode.level == mode.level, mode.probability, mode.level).store(out_.mode_probability + i, count);
   }
   void replace(L wanted, Index i, int count, const T* z, double* e) const {
     T chosen[L::size];
@@ -122,6 +135,7 @@ class ClosedSets {
       sum_low = sum_low + low, sum_high = sum_high + high;
     }
     Moments<D> low{D(1.) / sum_low}, high{D(1.) / sum_high};
+    Mode mode;
     for (Index k = 0; k < groups_.n_groups; ++k) {
       low.begin(), high.begin();
       for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) {
@@ -131,12 +145,14 @@ class ClosedSets {
       // Where the first exponentials of the group were, which are not needed any more.
       low_half(p).store(e + k * L::size), high_half(p).store(e + k * L::size + D::size);
       put(p, k, i, count);
+      if (out_.mode) mode.see(p, levels_[k]);
     }
     for (Index k = 0; k < groups_.n_groups; ++k) {
       low.spread(D::load(e + k * L::size), levels_[k]), high.spread(D::load(e + k * L::size + D::size), levels_[k]);
     }
     from_halves(low.score, high.score).store(out_.score + i, count);
     from_halves(low.variance, high.variance).store(out_.variance + i, count);
+    if (out_.mode) put(mode, i, count);
     replace(overflows, i, count, z, e);
   }
 
@@ -162,6 +178,7 @@ class ClosedSets {
     }
     const D scale = one / total.sum, scale_low = fmadd(-total.rest, scale, fmadd(-total.sum, scale, one)) * scale;
     D score = zero, variance = zero;
+    Mode mode;
     for (Index k = 0; k < groups_.n_groups; ++k) {
       WithRest<D> part{zero, zero};
       for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) {
@@ -171,6 +188,7 @@ class ClosedSets {
       score = fmadd(p, D(levels_[k]), score);
       p.store(e + k * D::size);  // where the first of the group was, which is not needed any more
       put(p, k, i, count);
+      if (out_.mode) mode.see(p, levels_[k]);
     }
     for (Index k = 0; k < groups_.n_groups; ++k) {
       const D d = D(levels_[k]) - score;
@@ -178,6 +196,7 @@ class ClosedSets {
     }
     score.store(out_.score + i, count);
     variance.store(out_.variance + i, count);
+    if (out_.mode) put(mode, i, count);
     replace(select(abs(top) < D(kScaledExpLimit<double>), zero, one), i, count, z, e);
   }
 
@@ -200,15 +219,17 @@ class ClosedSets {
 
   // Row i, whose tokens are kBatch apart from z on.
   void exact_row(Index i, const T* z, double* room) const {
-    T* const row = reinterpret_cast<T*>(room);
+    T *const row = reinterpret_cast<T*>(room), *const probabilities = row + size_;
     for (Index t = 0; t < size_; ++t) row[t] = z[t * kBatch];
     exact_softmax(Row<T>{row, size_, nullptr}, temperature_[i], row);
-    T* const probabilities = out_.probabilities + i * groups_.n_groups;
     double score = 0, variance = 0;
+    T mode = kNaN<T>, most = T(-1);
     for (Index k = 0; k < groups_.n_groups; ++k) {
       double sum = 0;
       for (Index t = groups_.start[k]; t < groups_.start[k + 1]; ++t) sum += static_cast<double>(row[t]);
       probabilities[k] = static_cast<T>(sum);
+      if (out_.probabilities) out_.probabilities[i * groups_.n_groups + k] = probabilities[k];
+      if (most < probabilities[k]) most = probabilities[k], mode = static_cast<T>(levels_[k]);
       score = core::fmadd(sum, levels_[k], score);
     }
     for (Index k = 0; k < groups_.n_groups; ++k) {
@@ -217,6 +238,7 @@ class ClosedSets {
     }
     out_.score[i] = static_cast<T>(score);
     out_.variance[i] = static_cast<T>(variance);
+    if (out_.mode) out_.mode[i] = mode, out_.mode_probability[i] = mode == mode ? most : mode;
   }
 
   const Rows<const S>& x_;

@@ -40,10 +40,11 @@ struct Undivided {
 };
 
 // sums[j] of one segment of a row: terms(x, d, p, first, count, sums) adds the terms of some columns, with d = z minus its
-// maximum and p = exp(d) as lanes; x is -inf beyond the end. Left to itself, the compiler calls a function for each exponential.
+// maximum and p = exp(d) 2^lift as lanes; x is -inf beyond the end. Left to itself, the compiler calls a function for each
+// exponential.
 template <int n_sums, class S, class Shift, class Terms, class T = Compute<S>>
 __attribute__((flatten)) void sum_terms(const S* x_row, Index first, Index last, const Shift& shifted, const Terms& terms,
-                                        T* totals) {
+                                        T* totals, T lift) {
   using L = Lanes<T>;
   Sum<L> sums[n_sums];
   for (Index i = first; i < last; i += L::size) {
@@ -51,7 +52,7 @@ __attribute__((flatten)) void sum_terms(const S* x_row, Index first, Index last,
     const L x = count == L::size ? load(x_row + i) : load(x_row + i, count, -kInf<T>);
     L d;
     const auto p = exp_of(x, shifted, d);
-    terms(x, d, scale2(p.m, p.e), i, count, sums);
+    terms(x, d, scale2(p.m, p.e + L(lift)), i, count, sums);
   }
   const int n_lanes = last - first < L::size ? static_cast<int>(last - first) : L::size;
   for (int j = 0; j < n_sums; ++j) totals[j] = total_of(sums[j], n_lanes);
@@ -59,9 +60,10 @@ __attribute__((flatten)) void sum_terms(const S* x_row, Index first, Index last,
 
 // The same of a whole row. Segments of a long one are summed apart, by several threads, and added in order.
 template <int n_sums, class S, class Shift, class Terms, class T = Compute<S>>
-void sum_row(const Row<S>& row, const Shift& shifted, const Terms& terms, double (&totals)[n_sums]) {
+void sum_row(const Row<S>& row, const Shift& shifted, const Terms& terms, double (&totals)[n_sums], T lift = T(0)) {
   T parts[Row<S>::kMostSegments + 1][n_sums];
-  row.each_segment([&](Index k, Index first, Index last) { sum_terms<n_sums>(row.x, first, last, shifted, terms, parts[k]); });
+  row.each_segment(
+      [&](Index k, Index first, Index last) { sum_terms<n_sums>(row.x, first, last, shifted, terms, parts[k], lift); });
   const Index n_parts = (row.n + row.segment() - 1) / row.segment();
   for (int j = 0; j < n_sums; ++j) {
     Sum<double> total;

@@ -10,6 +10,7 @@ namespace {
 //   entropy      log P + sum p |d| / P, two terms that are both at least 0
 //   expectation  sum p w / P
 //   variance     sum p (w - expectation)^2 / P
+//   error_norm   Q sqrt(1 + sum (p / Q)^2) / P, where the sums and Q = sum p are without the target, which is Q away from 1
 template <class S, class T = Compute<S>>
 void statistics_row(const Row<S>& row, T temperature, const T* weights, Index target, Index i, const StatisticsOut<T>& out) {
   with_total(row, temperature, [&](const auto&, const Total<T>& total, const auto& shifted) {
@@ -20,9 +21,9 @@ void statistics_row(const Row<S>& row, T temperature, const T* weights, Index ta
     out.maximum[i] = total.sum.m != total.sum.m ? kNaN<T> : shifted.offset();
     T ignored;
     const T x_target = has_target ? core::to_compute(row.x[target]) : kNaN<T>, d_target = shifted(x_target, ignored);
-    const auto sum = [&](const auto& terms, auto& totals) {
-      if (temperature == T(1)) return sum_row(row, Undivided<T>{shifted.offset()}, terms, totals);
-      sum_row(row, shifted, terms, totals);
+    const auto sum = [&](const auto& terms, auto& totals, T lift = T(0)) {
+      if (temperature == T(1)) return sum_row(row, Undivided<T>{shifted.offset()}, terms, totals, lift);
+      sum_row(row, shifted, terms, totals, lift);
     };
 
     double sums[4];  // of p, p |d|, columns above the target, p w
@@ -38,6 +39,26 @@ void statistics_row(const Row<S>& row, T temperature, const T* weights, Index ta
     out.entropy[i] = static_cast<T>(static_cast<double>(excess) + sums[1] / sums[0]);
     out.target_log_probability[i] = d_target - excess;
     out.target_rank[i] = has_target && defined ? static_cast<std::int64_t>(sums[2]) + 1 : 0;
+    if (out.error_norm) {
+      const auto without_target = [&](L p, Index at, int count) {
+        if (target < at || target >= at + count) return p;
+        T lanes[L::size];
+        p.store(lanes);
+        lanes[target - at] = T(0);
+        return L::load(lanes);
+      };
+      double others[1], shares[1];
+      sum([&](L, L, L p, Index at, int count, Sum<L>(&s)[1]) { s[0] += without_target(p, at, count); }, others, kErrorLift<T>);
+      const L per_other(static_cast<T>(1 / core::max(others[0], static_cast<double>(core::Format<T>::min_normal))));
+      sum(
+          [&](L, L, L p, Index at, int count, Sum<L>(&s)[1]) {
+            const L share = without_target(p, at, count) * per_other;
+            s[0] += share * share;
+          },
+          shares, kErrorLift<T>);
+      const double norm = others[0] / sums[0] * core::sqrt(1 + shares[0]);
+      out.error_norm[i] = has_target && defined ? static_cast<T>(core::scale2(norm, -double(kErrorLift<T>))) : kNaN<T>;
+    }
     if (!weights) return;
     double squares[1];
     sum(

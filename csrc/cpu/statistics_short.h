@@ -64,13 +64,17 @@ WithRest<L> quotient(WithRest<L> a, WithRest<L> b) {
   return {q, (fmadd(-q, b.sum, a.sum) + fmadd(-q, b.rest, a.rest)) / b.sum};
 }
 
+// The terms of an error norm are lifted by this power of 2, so that they keep their digits where the result is subnormal.
+template <class T>
+inline constexpr T kErrorLift = T(64);
+
 // The statistics of rows first .. first + count, written where they go, as statistics_row defines them; target is null without.
 // The lanes in the result are 1 for the rows that must be taken by themselves: those with NaN or without a finite maximum.
 template <class S, class T = Compute<S>, class L = Lanes<T>>
 __attribute__((flatten)) L statistics_of_columns(const Columns<S>& c, L temperature, const T* target, const T* weights,
                                                  const StatisticsOut<T>& out, Index first, int count) {
   const L zero(T(0)), one(T(1)), nan(kNaN<T>), least(-kInf<T>);
-  L z[kMostTransposed], p[kMostTransposed];
+  L z[kMostTransposed], p[kMostTransposed], other[kMostTransposed];
   L top = least;
   for (Index k = 0; k < c.n; ++k) {
     z[k] = c.x[k] / temperature;
@@ -80,7 +84,7 @@ __attribute__((flatten)) L statistics_of_columns(const Columns<S>& c, L temperat
   L x_target = nan, ties = zero;
   const BelowTop<L> below{top};
   const WithRest<L> none{zero, zero};
-  WithRest<L> smaller = none, all = none, product = none, weighted = none;
+  WithRest<L> smaller = none, all = none, product = none, weighted = none, others = none;
   for (Index k = 0; k < c.n; ++k) {
     L d;
     const auto pair = exp_of(z[k], below, d);
@@ -90,6 +94,10 @@ __attribute__((flatten)) L statistics_of_columns(const Columns<S>& c, L temperat
     smaller = smaller + WithRest<L>{select(largest, zero, value), select(largest, zero, low)};
     product = product + select(value == zero, value, value * -d);
     if (weights) weighted = weighted + select(value == zero, value, value * L(weights[k]));
+    if (out.error_norm) {
+      other[k] = select(wanted == L(T(k)), zero, scale2(pair.m, pair.e + L(kErrorLift<T>)));
+      others = others + other[k];
+    }
     x_target = select(wanted == L(T(k)), c.x[k], x_target);
     p[k] = value;
   }
@@ -117,6 +125,18 @@ __attribute__((flatten)) L statistics_of_columns(const Columns<S>& c, L temperat
   T ranks[L::size];
   select(x_target == x_target, rank, zero).store(ranks);
   for (int r = 0; r < count; ++r) out.target_rank[first + r] = static_cast<std::int64_t>(ranks[r]);
+  if (out.error_norm) {
+    // What is less is 0 without the lift.
+    const L per_other = one / max(others.sum + others.rest, L(core::Format<T>::min_normal));
+    WithRest<L> squares = none;
+    for (Index k = 0; k < c.n; ++k) {
+      const L share = other[k] * per_other;
+      squares = squares + share * share;
+    }
+    const WithRest<L> missing = quotient(others, all);
+    const L norm = (missing.sum + missing.rest) * sqrt(one + (squares.sum + squares.rest));
+    put(select(x_target == x_target, scale2(norm, L(-kErrorLift<T>)), x_target), out.error_norm);
+  }
   if (weights) {
     const WithRest<L> mean = quotient(weighted, all);
     const L expectation = mean.sum + mean.rest;

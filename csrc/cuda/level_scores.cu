@@ -79,6 +79,19 @@ __device__ T share_of(const RowSum<T>& part, const RowSum<T>& whole) {
   return core::min(T(1), ratio * exp_below(d, low));  // NaN stays
 }
 
+// The most probable member of those that were seen, of equal ones the first; none has the probability -1.
+template <class T>
+struct Mode {
+  T probability;
+  Index first;
+};
+struct MoreProbable {
+  template <class T>
+  __device__ Mode<T> operator()(Mode<T> a, Mode<T> b) const {
+    return a.probability > b.probability || (a.probability == b.probability && a.first < b.first) ? a : b;
+  }
+};
+
 template <class S, class Levels, class Group, bool with_mass>
 __global__ void __launch_bounds__(Group::kBlockThreads, 1)
     level_scores_kernel(Dense<const S> x, const __grid_constant__ Levels levels, EachRow<Compute<S>> temperature,
@@ -105,6 +118,7 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
     const double first = there && Group::rank() < levels.n_groups ? probability(Group::rank()) : 0;
     const auto known = [&](Index k) { return k == Group::rank() ? first : probability(k); };
     Sum<double> score{}, variance{};
+    Mode<T> mode{-1, 0};
     for (Index k = Group::rank(); there && k < levels.n_groups; k += Group::kThreads) {
       score += known(k) * levels.level(k);
       score.fold();
@@ -112,20 +126,29 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
     const double mean = total_of(group, score);
     for (Index k = Group::rank(); there && k < levels.n_groups; k += Group::kThreads) {
       const double p = known(k), d = levels.level(k) - mean;
-      out.probabilities[i * levels.n_groups + k] = static_cast<T>(p);
+      const T rounded = static_cast<T>(p);
+      if (out.probabilities) out.probabilities[i * levels.n_groups + k] = rounded;
+      if (out.mode && rounded >= T(0)) mode = MoreProbable()(mode, Mode<T>{rounded, k});
       variance += p * (d * d);
       variance.fold();
     }
     const double spread = total_of(group, variance);
+    if (out.mode) mode = group.reduce(mode, MoreProbable());
+    if (there && Group::rank() == 0) {
+      out.score[i] = static_cast<T>(mean);
+      out.variance[i] = static_cast<T>(spread);
+      if (out.mode) {
+        const bool defined = mode.probability >= T(0);
+        out.mode[i] = defined ? static_cast<T>(levels.level(mode.first)) : kNaN<T>;
+        out.mode_probability[i] = defined ? mode.probability : kNaN<T>;
+      }
+    }
     if constexpr (with_mass) {
       const auto whole = read_once<S, Terms<T>>(x.row(at), there ? n : 0, vectors, group, temperature[at]);
       const ExpTotal<T> total{whole.count, whole.rest};
       const T mass = share_of(part, RowSum<T>{Shift<T>(whole.largest, temperature[at]), total.lowered().sum()});
       if (there && Group::rank() == 0) out.mass[i] = mass;
     }
-    if (!there || Group::rank() > 0) continue;
-    out.score[i] = static_cast<T>(mean);
-    out.variance[i] = static_cast<T>(spread);
   }
 }
 

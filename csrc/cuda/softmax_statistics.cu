@@ -54,12 +54,31 @@ __global__ void __launch_bounds__(Group::kBlockThreads, 1)
           [&] { squares.fold(); });
     }
     const T variance = total_of(group, squares) * per_mass;
+    T error_norm = kNaN<T>;
+    if (out.error_norm) {
+      Sum<T> others{}, shares{};
+      const auto other = [&](T v, Index k) {
+        T low;
+        const T d = shift(v, low);
+        return k == target ? T(0) : exp_below(d, low, kLift<T>);
+      };
+      row.each([&](T& v, Index k) { others += other(v, k); }, [&] { others.fold(); });
+      const T missing = total_of(group, others), per_other = T(1) / core::max(missing, core::Format<T>::min_normal);
+      row.each(
+          [&](T& v, Index k) {
+            const T share = other(v, k) * per_other;
+            shares += share * share;
+          },
+          [&] { shares.fold(); });
+      error_norm = core::scale2(missing * core::sqrt(T(1) + total_of(group, shares)) * per_mass, T(-kLift<T>));
+    }
     if (!there || Group::rank() > 0) continue;
     out.logsumexp[i] = log_sum(shift.maximum, exponentials);
     out.maximum[i] = shift.maximum;
     out.entropy[i] = entropy;
     out.target_log_probability[i] = d_target - excess;
     out.target_rank[i] = has_target && defined ? rank : 0;
+    if (out.error_norm) out.error_norm[i] = has_target && defined ? error_norm : kNaN<T>;
     if (!weights) continue;
     out.expectation[i] = defined ? expectation : kNaN<T>;
     out.variance[i] = defined ? variance : kNaN<T>;

@@ -303,16 +303,21 @@ class LevelScores:
         Expected level.
     variance : array (...)
         Variance of the level.
-    probabilities : array (..., K)
-        Softmax over the closed set, synonyms added up.
+    probabilities : array (..., K) or None
+        p, the softmax over the closed set with synonyms added up; None where not asked for, as
+        all below.
     mass : array (...) or None
-        Probability of the closed set in the softmax of the whole row, where asked for.
+        Probability of the closed set in the softmax of the whole row.
+    mode, mode_probability : array (...) or None
+        Level of the most probable member, ``levels[argmax(p)]``, and its probability, ``max(p)``.
     """
 
     score: Any
     variance: Any
-    probabilities: Any
+    probabilities: Any = None
     mass: Any = None
+    mode: Any = None
+    mode_probability: Any = None
 
 
 def level_scores(
@@ -322,6 +327,8 @@ def level_scores(
     *,
     temperature: ArrayLike = 1.0,
     mass: bool = False,
+    probabilities: bool = True,
+    mode: bool = False,
     out: Array | None = None,
     n_threads: int | None = None,
 ) -> LevelScores:
@@ -345,6 +352,11 @@ def level_scores(
     mass : bool
         Also return how much probability the whole row gives the closed set. The row is then read
         once, as by :func:`logsumexp`; otherwise only the columns of the closed set are.
+    probabilities : bool
+        Also return the probabilities, which take the most memory of all results.
+    mode : bool
+        Also return the level of the most probable member, ``levels[argmax(p)]``, and its
+        probability.
     out : array (...), optional
         Where the scores go.
     n_threads : int, optional
@@ -364,6 +376,7 @@ def level_scores(
     Notes
     -----
     A row whose closed set is all -inf, or that holds a NaN there, is NaN; the others are unharmed.
+    Of members that are equally probable the mode is the first.
 
     References
     ----------
@@ -383,19 +396,21 @@ def level_scores(
     )
     if library is DASK:
         refuse_lazy_out(name, out)
+        options: dict[str, Any] = {"mass": mass, "probabilities": probabilities, "mode": mode}
+        wanted = ["score", "variance", *(part for part, given in options.items() if given)]
+        wanted += ["mode_probability"] * bool(mode)
 
         def block(rows: Array, axis: Axis, temperature: Any) -> tuple[Any, ...]:
             r = level_scores(
-                rows, tokens, levels, temperature=temperature, mass=mass, n_threads=n_threads
+                rows, tokens, levels, temperature=temperature, n_threads=n_threads, **options
             )
-            return (r.score, r.variance, r.probabilities, r.mass)[: 3 + bool(mass)]
+            return tuple(getattr(r, part) for part in wanted)
 
-        outputs = ["", "", "level", ""][: 3 + bool(mass)]
         rows = {"temperature": temperature}
         axes = _generic.normalize_axes(name, logits, -1, "logits")
-        return LevelScores(
-            *by_dask(name, block, logits, axes, outputs, rows=rows, level=np.size(levels))
-        )
+        outputs = ["level" if part == "probabilities" else "" for part in wanted]
+        found = by_dask(name, block, logits, axes, outputs, rows=rows, level=np.size(levels))
+        return LevelScores(**dict(zip(wanted, found, strict=True)))
     x = as_kernel_array(name, "logits", logits)
     if x.ndim == 0:
         raise_shape(name, "logits", x.shape, "it needs at least one axis")
@@ -413,8 +428,8 @@ def level_scores(
             f"{name}: levels has length {len(values)} but tokens has {len(start) - 1} members"
         )
     t = np.asanyarray(read_temperature(name, temperature, x, (x.ndim - 1,)), dtype=compute_dtype(x))
-    score, variance, probabilities, total = backend_of(x).level_scores(
-        x, flat, start, values, t, bool(mass), n_threads
+    score, *results = backend_of(x).level_scores(
+        x, flat, start, values, t, bool(mass), bool(probabilities), bool(mode), n_threads
     )
     if out is not None:
         place = check_out(name, out, score.shape)
@@ -422,9 +437,7 @@ def level_scores(
         announce_write(out)
     return LevelScores(
         library.from_numpy(score, logits) if out is None else out,
-        library.from_numpy(variance, logits),
-        library.from_numpy(probabilities, logits),
-        None if total is None else library.from_numpy(total, logits),
+        *(None if r is None else library.from_numpy(r, logits) for r in results),
     )
 
 

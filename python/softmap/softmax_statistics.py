@@ -55,6 +55,8 @@ class RowStatistics:
         1 + the number of columns with a larger logit; equal logits share the better rank.
     expectation, variance : array (...) or None
         Mean and variance of the weights under p.
+    error_norm : array (...) or None
+        Euclidean norm of p - onehot(target), from 0 to sqrt 2.
     """
 
     logsumexp: Any
@@ -64,6 +66,7 @@ class RowStatistics:
     target_rank: Any = None
     expectation: Any = None
     variance: Any = None
+    error_norm: Any = None
 
 
 def row_statistics(
@@ -73,6 +76,7 @@ def row_statistics(
     temperature: ArrayLike = 1.0,
     target: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    error_norm: bool = False,
     n_threads: int | None = None,
 ) -> RowStatistics:
     """Log-sum-exp, entropy, maximum and more of p = softmax(x / temperature), row by row.
@@ -80,7 +84,7 @@ def row_statistics(
     Nothing of the size of `x` is allocated. A row is read twice, the second time from the cache:
     the first read is that of :func:`softmap.logsumexp`, and the terms of the second are relative to
     the maximum that it has found, so that neither cancels. A variance needs a third read, with the
-    expectation known.
+    expectation known, and an error norm two more.
 
     Parameters
     ----------
@@ -96,6 +100,8 @@ def row_statistics(
         that -100 or -1 can mark rows without a target.
     weights : array_like (V,), optional
         A value for each column, whose expectation and variance under p are wanted.
+    error_norm : bool
+        Also return the norm of p - onehot(target); it needs a target.
     n_threads : int, optional
         Threads to use at most. The result does not depend on it.
 
@@ -109,15 +115,16 @@ def row_statistics(
     TypeError, BackendMissingError
         As :func:`softmap.softmax`; also for complex numbers, and a target that is not an integer.
     ValueError
-        For an axis, a temperature, a target or weights that do not fit the shape of `x`, and a
-        single target outside the row.
+        For an axis, a temperature, a target or weights that do not fit the shape of `x`, a single
+        target outside the row, and an error norm without a target.
 
     Notes
     -----
     With d = z - max(z) and P = sum(exp(d)), entropy = log P + sum(exp(d) abs(d)) / P: both terms
-    are at least 0, so that the entropy of a confident row keeps its digits. A row with NaN or
-    +inf, or of nothing but -inf, has NaN statistics beside its `logsumexp` and `maximum`; -inf
-    elsewhere is a mask.
+    are at least 0, so that the entropy of a confident row keeps its digits; so does the error norm,
+    where the entry of the target is minus the sum of the others. A row with NaN or +inf, or of
+    nothing but -inf, has NaN statistics beside its `logsumexp` and `maximum`; -inf elsewhere is a
+    mask.
 
     Examples
     --------
@@ -127,14 +134,21 @@ def row_statistics(
     (array([0.5]), array([1]), array([2.]), array([4.]))
     >>> bool(abs(r.entropy[0] - 1.5 * np.log(2)) < 1e-15)
     True
+    >>> r = softmap.row_statistics(np.log([[2.0, 1.0, 1.0]]), target=0, error_norm=True)
+    >>> r.error_norm ** 2  # 1/4 + 1/16 + 1/16
+    array([0.375])
     """
     name = "row_statistics"
+    if error_norm and target is None:
+        raise ValueError(f"{name}: error_norm = {error_norm}, it needs a target")
     library = common_library(name, x=x, temperature=temperature, target=target, weights=weights)
     if library is DASK:
         wanted = [True] * 3 + [target is not None] * 2 + [weights is not None] * 2
+        wanted.append(bool(error_norm))
 
         def block(rows: Array, **options: Any) -> tuple[Any, ...]:
-            r = row_statistics(rows, weights=weights, n_threads=n_threads, **options)
+            options |= {"weights": weights, "error_norm": error_norm, "n_threads": n_threads}
+            r = row_statistics(rows, **options)
             return tuple(getattr(r, f.name) for f in fields(r) if getattr(r, f.name) is not None)
 
         axes = _generic.normalize_axes(name, x, axis)
@@ -155,7 +169,9 @@ def row_statistics(
             raise_shape(name, "weights", w.shape, f"the rows of x have {n_columns} columns")
         w = placed(w, a)
     columns = placed(_targets(name, target, rows, n_columns), a)
-    results = list(backend_of(a).row_statistics(a, axes, t, columns, w, n_threads))
+    results = list(
+        backend_of(a).row_statistics(a, axes, t, columns, w, bool(error_norm), n_threads)
+    )
     if target is None:
         results[3:5] = None, None
     return RowStatistics(*(None if r is None else library.from_numpy(r, x) for r in results))

@@ -209,6 +209,7 @@ class StatisticsCase:
                 "target_log_probability": z[target] - mp.log(total),
                 "expectation": mean,
                 "variance": mp.fsum(a * (b - mean) ** 2 for a, b in zip(p, w, strict=True)),
+                "error_norm": mp.sqrt(mp.fsum((a - (k == target)) ** 2 for k, a in enumerate(p))),
             }
 
 
@@ -220,6 +221,7 @@ STATISTICS = StatisticsCase(
         "target_log_probability": {"float32": 4, "float64": 4},
         "expectation": {"float32": 4, "float64": 4},
         "variance": {"float32": 6, "float64": 6},
+        "error_norm": {"float32": 4, "float64": 4},
     }
 )
 

@@ -43,9 +43,7 @@ __all__ = [
     "floats",
     "host_floats",
     "in_dtype",
-    "index_of",
     "integers",
-    "nan_outside",
     "one_a_row",
     "raise_shape",
     "recipe",
@@ -294,24 +292,13 @@ def by_columns(x: Array) -> tuple[Array, int]:
     return x.reshape(-1, n).T.copy().reshape(n, *x.shape[:-1]), 0
 
 
-def index_of(x: Array, column: Array) -> Any:
-    """Where the entries of x in one column a row are in x.reshape(-1), and for `np.take`.
-
-    Of a row that has no such column it is the next one that there is; x has a column.
-    """
-    first = beside(np.arange(0, x.size, x.shape[-1]), x).reshape(column.shape)
-    return first + np.clip(column, 0, x.shape[-1] - 1)
-
-
-def nan_outside(value: Array, column: Array, n: int) -> Any:
-    """`value`, and NaN where `column` is none of 0 to n - 1."""
-    inside = (column >= 0) & (column < n)
-    return value if inside.all() else np.where(inside, value, np.nan).astype(value.dtype)
-
-
 def at(x: Array, column: Array) -> Any:
     """The entry of x in one column a row; NaN where it has no such column."""
-    if x.shape[-1] == 0:
+    n = x.shape[-1]
+    if n == 0:
         return np.full_like(x, np.nan, shape=x.shape[:-1])
     column = column.astype(np.int64, copy=False)
-    return nan_outside(np.take(x, index_of(x, column)), column, x.shape[-1])
+    first = beside(np.arange(0, x.size, n), x).reshape(column.shape)
+    value = np.take(x, first + np.clip(column, 0, n - 1))
+    inside = (column >= 0) & (column < n)
+    return value if inside.all() else np.where(inside, value, np.nan).astype(value.dtype)

@@ -184,7 +184,7 @@ def preference(logits: Any, *, tokens: Any = None, temperature: float = 100.0) -
     >>> compare2score.preference(np.log([1, 1, 2, 2, 2]), temperature=1)  # (1/4 + 1 + 3/2 + 2) / 8
     np.float64(0.59375)
     """
-    return level_scores(logits, tokens, WEIGHTS, temperature=temperature).score
+    return level_scores(logits, tokens, WEIGHTS, temperature=temperature, probabilities=False).score
 
 
 @recipe({"preferences": 1, "anchors": 2}, preferences=floats, anchors=floats)

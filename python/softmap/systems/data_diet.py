@@ -5,24 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from softmap.softmax import softmax
 from softmap.softmax_statistics import row_statistics
-from softmap.systems._recipe import (
-    by_columns,
-    float_rows,
-    index_of,
-    integers,
-    nan_outside,
-    one_a_row,
-    raise_shape,
-    recipe,
-    rows,
-)
+from softmap.systems._recipe import integers, one_a_row, raise_shape, recipe, rows
 
 __all__ = ["Dynamics", "dynamics", "el2n"]
 
 
-@recipe(logits=float_rows, target=integers)
+@recipe(logits=rows, target=integers)
 def el2n(logits: Any, target: Any) -> Any:
     """Length of the error vector: norm of softmax(z) - onehot(target).
 
@@ -59,18 +48,8 @@ def el2n(logits: Any, target: Any) -> Any:
     array([0.375])
     """
     column = one_a_row("data_diet.el2n", "target", target, logits).astype(np.int64, copy=False)
-    others = softmax(logits, -1)
-    if not others.size:
-        return np.full_like(others, np.nan, shape=column.shape)
-    own = index_of(others, column)
-    undefined = 0 * np.take(others, own)  # 0, or NaN
-    others.reshape(-1)[own] = 0
-    p, axis = by_columns(others)
-    missing = p.sum(axis=axis, keepdims=True)  # 1 - p[target], of which nothing cancels
-    p /= np.where(missing == 0, missing + 1, missing)  # squares of less are 0
-    squares = np.square(p, out=p).sum(axis=axis)
-    score = missing.reshape(squares.shape) * np.sqrt(1 + squares) + undefined
-    return nan_outside(score, column, logits.shape[-1])
+    # One row is a batch of one, whose target may be no class.
+    return row_statistics(logits[None], target=column[None], error_norm=True).error_norm[0]
 
 
 @dataclass(frozen=True)

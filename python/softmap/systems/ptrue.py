@@ -66,7 +66,7 @@ def p_true(logits: Any, true: Any, false: Any) -> OptionProbability:
     >>> ptrue.p_true(np.log([3.0, 1.0, 4.0]), true=0, false=1)
     OptionProbability(probability=np.float64(0.75), mass=np.float64(0.5))
     """
-    r = level_scores(logits, [true, false], [1.0, 0.0], mass=True)
+    r = level_scores(logits, [true, false], [1.0, 0.0], mass=True, probabilities=False)
     return OptionProbability(r.score, r.mass)
 
 

@@ -46,4 +46,4 @@ def score(logits: Any, tokens: Any = None, *, levels: Any = (1.0, 0.75, 0.5, 0.2
     >>> qalign.score(np.log([1.0, 3.0, 2.0, 1.0, 1.0]))  # (4 + 9 + 4 + 1) / 32
     np.float64(0.5625)
     """
-    return level_scores(logits, tokens, levels).score
+    return level_scores(logits, tokens, levels, probabilities=False).score

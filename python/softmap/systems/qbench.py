@@ -71,4 +71,7 @@ def score(
         words = [logits[..., beside(np.atleast_1d(words), logits)] for words in (good, poor)]
         logits = np.stack([row_sum(whole(z)) for z in words], axis=-1)
         good, poor = 0, 1
-    return level_scores(logits, [good, poor], [1.0, 0.0], temperature=temperature).score
+    words = [good, poor]
+    return level_scores(
+        logits, words, [1.0, 0.0], temperature=temperature, probabilities=False
+    ).score

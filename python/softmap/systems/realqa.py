@@ -6,15 +6,7 @@ from typing import Any
 import numpy as np
 
 from softmap.softmax import level_scores
-from softmap.systems._recipe import (
-    by_columns,
-    host_floats,
-    in_dtype,
-    raise_shape,
-    recipe,
-    rows,
-    sum_of_few,
-)
+from softmap.systems._recipe import host_floats, in_dtype, raise_shape, recipe, rows, sum_of_few
 
 __all__ = ["DigitScores", "score"]
 
@@ -93,14 +85,8 @@ def score(logits: Any, tokens: Any = None, *, place_values: Any = (1.0, 0.1, 0.0
     if places.shape != logits.shape[-2:-1] or logits.ndim < 2:
         rule = f"its last axis but one must be {places.size}, the number of place values"
         raise_shape("realqa.score", "logits", logits.shape, rule)
-    digits = level_scores(logits, tokens, np.arange(10.0))
-    p = digits.probabilities
-    places = in_dtype(places, p)
-    columns, _ = by_columns(p)
-    top, digit = columns[0].copy(), np.zeros_like(columns[0], dtype=np.uint8)
-    for k in range(1, 10):
-        np.maximum(digit, np.multiply(columns[k] > top, k, dtype=np.uint8), out=digit)
-        np.maximum(top, columns[k], out=top)
-    rest = digits.score - digit * top
+    digits = level_scores(logits, tokens, np.arange(10.0), probabilities=False, mode=True)
+    places = in_dtype(places, digits.score)
+    rest = digits.score - digits.mode * digits.mode_probability
     value, residual = (sum_of_few(part, places) for part in (digits.score, rest))
     return DigitScores(value, sum_of_few(digits.variance, places**2), residual, digits.score)
