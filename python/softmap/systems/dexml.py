@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from softmap._check import check_number, contiguous
+from softmap._check import check_number
 from softmap.pairwise import preference
 from softmap.row_root import row_root
 from softmap.softmax import logsumexp
@@ -76,7 +76,7 @@ def decoupled_softmax(scores: Any, positives: Any, *, temperature: float = 0.05)
     if positives.dtype != bool:
         positives = positives > 0
     s, right = broadcast(name, scores=scores, positives=positives)
-    s = contiguous(s / in_dtype(temperature, s), s.dtype)
+    s = np.divide(s, in_dtype(temperature, s), out=np.empty_like(s, order="C"))
     label = np.flatnonzero(right)  # few: only these are worked on one by one
     row = label // max(s.shape[-1], 1)
     own = np.take(s, label)
