@@ -13,7 +13,6 @@ namespace {
 template <class T>
 using RowExp = ScaledExp<T, QuotientRoots<T>>;
 
-// Up to eight numbers of a lane are added up in pairs; the rounding of what follows is carried.
 template <class T>
 inline constexpr Index kBlock = 64 * Lanes<T>::size;
 
@@ -27,9 +26,9 @@ inline constexpr T kMost = sizeof(T) == 4 ? T(95) : T(950);
 // sum of many alone.
 template <class T>
 inline constexpr T kLowestKept = kTop<T> - (sizeof(T) == 4 ? T(151) : T(1077));
-// The reference before there was an element: every z in range moves it.
+// The reference before there was an element in range: what is below the range is 0 by it.
 template <class T>
-inline constexpr T kNoReference = -kScaledExpLimit<T> * T(1.5);
+inline constexpr T kNoReference = -kScaledExpLimit<T>;
 
 // The sum over a segment: (m + low) 2^reference, and beside it the block that holds the largest z, where that is wanted.
 template <class T>
@@ -170,8 +169,9 @@ struct Carried {
   void scale2_by(Lanes<T> e) { sum = scale2(sum, e), rest = scale2(rest, e); }
 };
 
-// The sum of exponentials over x[at .. at + n), at most a block; `top` becomes the largest x of each lane.
-template <bool kTop, class S, class Arg, class Exp, class Keep, class Write, class T = Compute<S>>
+// The sum of exponentials over x[at .. at + n), at most a block; `top` becomes the largest x of each lane. Two numbers of a lane
+// are added as they are, eight for quotients of 16 bits: the rounding of what follows is carried.
+template <class S, class Arg, class Exp, class Keep, class Write, class T = Compute<S>>
 [[gnu::always_inline]] inline Carried<T> sum_of_block(const S* x, Index at, Index n, const Arg& arg, const Exp exp,
                                                       const Keep keep, const Write write, Lanes<T>& top) {
   using L = Lanes<T>;
@@ -197,13 +197,14 @@ template <bool kTop, class S, class Arg, class Exp, class Keep, class Write, cla
       v[k] = exp_of_lanes(v[k]);
       keep(i + k * kWidth, v[k]);
     }
-    const L first = (v[0] + v[1]) + (v[2] + v[3]), second = (v[4] + v[5]) + (v[6] + v[7]);
-    if constexpr (kTop || sizeof(T) == 8) {  // there the rounding of one more addition would show
-      sum.add(first);
-      sum.add(second);
-    } else {
-      sum.add(first + second);
+    const L pair[4] = {v[0] + v[1], v[2] + v[3], v[4] + v[5], v[6] + v[7]};
+    if constexpr (sizeof(S) == 2 && std::is_same_v<Exp, QuotientExp<S>>) {
+      return sum.add((pair[0] + pair[1]) + (pair[2] + pair[3]));
     }
+    Carried<T> all{pair[0]}, second{pair[2]};
+    all.add(pair[1]), second.add(pair[3]);
+    all.add(second);
+    sum.add(all);
   };
   Index i = at;
   const Index fused = at + write.fused(at, n), end = at + n;
@@ -230,9 +231,12 @@ class Reference {
  public:
   T value = kNoReference<T>, limit = -kInf<T>;
   bool in_range = true;
-  // To one that suits `top`; false where none does, or where z as low as that needs none.
+  // To one that suits `top`; false where none does, or for -inf, which needs none.
   bool move(T top) {
-    if (!(top > -kScaledExpLimit<T>)) return false;
+    if (!(top > -kScaledExpLimit<T>)) {
+      in_range &= top == -kInf<T>;
+      return false;
+    }
     if (!(top < kScaledExpLimit<T>)) {
       in_range = false;
       limit = kInf<T>;
@@ -260,14 +264,14 @@ SegmentSum<T> sum_blocks(const S* x, Index first, Index last, const Arg& arg, T*
   L tops, low;
   for (Index i = first; i < last; i += kBlock<T>) {
     const Index n = last - i < kBlock<T> ? last - i : kBlock<T>;
-    Carried<T> sum = sum_of_block<kTop>(x, i, n, arg, exp, keep, write, tops);
+    Carried<T> sum = sum_of_block(x, i, n, arg, exp, keep, write, tops);
     const T before = reference.value;
     L z = arg(tops, low);
     if (any(L(reference.limit) < z) && reference.move(largest_lane(z))) [[unlikely]] {
       const L shift(before - reference.value);
       total.scale2_by(shift), block.scale2_by(shift);
       exp = Exp(reference.value, kLowest);
-      sum = sum_of_block<kTop>(x, i, n, arg, exp, keep, WriteNothing{}, tops);
+      sum = sum_of_block(x, i, n, arg, exp, keep, WriteNothing{}, tops);
     }
     if (references) references[i / kBlock<T>] = reference.value;
     if (kTop && any(L(r.top) < z)) {

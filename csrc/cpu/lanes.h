@@ -463,9 +463,12 @@ inline void stream_fence() {
 }
 
 // Asks for memory that a loop reads, or writes, 8 KiB later: the time that a line takes to come. It may lie beyond an array.
-inline const void* far_after(const void* p) { return reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(p) + 8192); }
-inline void ask_ahead(const void* x) { __builtin_prefetch(far_after(x), 0, 3); }
-inline void ask_ahead_to_write(const void* out) { __builtin_prefetch(far_after(out), 1, 3); }
+template <bool kWrite = false>
+void ask_for(const void* p, std::ptrdiff_t beyond) {
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::intptr_t>(p) + beyond), kWrite, 3);
+}
+inline void ask_ahead(const void* x) { ask_for(x, 8192); }
+inline void ask_ahead_to_write(const void* out) { ask_for<true>(out, 8192); }
 
 // Where scale2 is not one instruction: the factor in three steps, of which only the last can be inexact.
 #if !defined(__AVX512F__)

@@ -48,8 +48,10 @@ void long_softmax(const Rows<const S>& x, const ArgOf& arg_of, const Rows<S>& ou
     });
   }
   const bool in_place = x.along.contiguous() && out.along.contiguous();
-  const bool keep = in_place && n_rows == 1 && static_cast<std::size_t>(2 * n) * sizeof(S) <= runtime().cache_bytes(2) &&
-                    std::is_same_v<S, T> && x.data != out.data && !kStream;
+  // Where an exponential takes less time than a line of the last cache, it is computed twice.
+  constexpr int kNear = Lanes<T>::size == 16 ? 2 : 3;
+  const bool near = static_cast<std::size_t>(2 * n) * sizeof(S) <= runtime().cache_bytes(kNear);
+  const bool keep = in_place && n_rows == 1 && std::is_same_v<S, T> && x.data != out.data && !kStream && near;
   const Scratch<T> references(1, keep ? n / kBlock<T> + 1 : 0);
   map_rows(x, out, exec, [&](const Row<S>& row, Index i, S* to) {
     softmax_row<kStream>(row, arg_of(i), static_cast<T>(arg_of.temperature(i)), to, references[0]);

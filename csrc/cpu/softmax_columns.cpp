@@ -37,7 +37,7 @@ class Columns {
         n_(x.along.size()),
         first_(first),
         count_(count),
-        kept_(kLog ? nullptr : kept),
+        kept_(kept),
         kept_step_((count + kSize - 1) / kSize * kSize),
         temperature_{temperature.data + first * temperature.stride, temperature.stride} {}
 
@@ -129,7 +129,7 @@ class Columns {
     L v[depth];
 #pragma GCC unroll 16
     for (int k = 0; k < depth; ++k) {
-      __builtin_prefetch(x_ + (i + k + 2 * kDeep) * step_ + c, 0, 3);
+      ask_for(x_ + (i + k) * step_ + c, 2 * kDeep * step_ * Index(sizeof(S)));
       v[k] = z<kPlain, kWhole>(i + k, c);
     }
     L top = kLog && i > 0 ? L::load(top_ + c) : L(-kInf<T>);
@@ -144,7 +144,7 @@ class Columns {
     L low = i == 0 ? L(T(0)) : L::load(low_ + c);
     const auto above = place > reference + L(kMost<T>);
     if (any(above)) [[unlikely]] {
-      if (i > 0) kept_ = nullptr;  // what was kept has another reference
+      if (any(above & (L(T(0)) < sum))) kept_ = nullptr;  // what was kept, if it is not 0, has another reference
       const L anew = select(above, round_even(place) - L(kPlace<T>), reference);
       sum = scale2(sum, reference - anew);
       low = scale2(low, reference - anew);
@@ -164,8 +164,11 @@ class Columns {
         v[k] = exp(v[k]);
         if (kept_) v[k].store(kept_ + (i + k) * kept_step_ + c);
       }
-      constexpr int kPart = depth < 4 ? depth : 4;
-      for (int k = 0; k < depth; k += kPart) total = total + tree<kPart>(v + k, Plus{});
+      if constexpr (depth == 1) {
+        total = total + v[0];
+      } else {
+        total = total + exact_tree<depth>(v);
+      }
     }
     total.sum.store(sum_ + c);
     total.rest.store(low_ + c);
@@ -262,25 +265,26 @@ bool are_columns(const Rows<const S>& x) {
 
 namespace {
 
-// Columns of n elements that are taken together: as many as half of the second cache holds, `bytes` an element, so that what is
-// read again is near; where it holds few, kColumns.
-Index columns_together(Index n, std::size_t bytes) {
+// Columns of n elements that are taken together, so that what is read again is near: as many as half of the second cache holds,
+// `bytes` an element. 0 where it holds few.
+Index columns_near(Index n, std::size_t bytes) {
   const Index fit = static_cast<Index>(runtime().cache_bytes(2) / 2 / bytes) / n / kFewColumns * kFewColumns;
-  return fit == 0 || fit > kColumns ? kColumns : fit;
-}
-bool fits_near(Index n, std::size_t bytes) {
-  return static_cast<std::size_t>(n * kFewColumns) * bytes <= runtime().cache_bytes(2) / 2;
+  return fit > kColumns ? kColumns : fit;
 }
 
+template <class S>
+Index n_pieces(const Rows<const S>& x, Index together) {
+  const Index wide = x.across.extent[x.across.n - 1];
+  return x.across.size() / wide * ((wide + together - 1) / together);
+}
 // body(first, count, slot) for pieces of at most `together` columns that lie side by side; head_of(first) columns more where the
 // first piece of them begins.
 template <class S, class HeadOf, class Body>
 void each_piece(const Rows<const S>& x, Index together, const Exec& exec, const HeadOf& head_of, const Body& body) {
-  const Index wide = x.across.extent[x.across.n - 1], n_pieces = (wide + together - 1) / together;
-  parallel_for(exec, x.across.size() / wide * n_pieces, 1, x.across.size() * x.along.size(),
-               [&](Index begin, Index end, int slot) {
-                 for (Index piece = begin; piece < end; ++piece) {
-                   const Index start = piece / n_pieces * wide, done = piece % n_pieces * together, head = head_of(start);
+  const Index wide = x.across.extent[x.across.n - 1], n_of_wide = (wide + together - 1) / together;
+  parallel_for(exec, n_pieces(x, together), 1, x.across.size() * x.along.size(), [&](Index begin, Index end, int slot) {
+      for (Index piece = begin; piece < end; ++piece) {
+                   const Index start = piece / n_of_wide * wide, done = piece % n_of_wide * together, head = head_of(start);
                    const Index first = done > 0 ? done + head : 0, last = done + together + head;
                    if (first < wide) body(start + first, (last < wide ? last : wide) - first, slot);
                  }
@@ -293,19 +297,20 @@ void map_columns(const Rows<const S>& x, PerRow<Compute<S>> temperature, const R
   constexpr Index kWidth = LanesOf<S>::size, kLine = kWidth * sizeof(S);
   const Index n = x.along.size();
   const bool large = 2 * sizeof(S) * static_cast<std::size_t>(x.across.size() * n) >= runtime().cache_bytes(3);
-  const std::size_t bytes = kLog ? sizeof(S) : sizeof(T);
-  const Index together = columns_together(n, bytes);
-  const bool keeps = !kLog && fits_near(n, bytes);
-  const Scratch<T> kept(keeps ? exec.n_threads : 0, keeps ? n * (together + kWidth) : 0);
+  const bool may_stream = sizeof(S) == sizeof(T) && large && out.along.stride[0] % kWidth == 0;
+  const Index near = columns_near(n, kLog ? sizeof(S) : sizeof(T)), together = near > 0 ? near : kColumns;
+  const Index wide = x.across.extent[x.across.n - 1], widest = wide < together + kWidth ? wide : together + kWidth;
+  const bool keeps = !kLog && near > 0;
+  const int slots = slots_for(exec, n_pieces(x, together), 1, x.across.size() * n);
+  const Scratch<T> kept(keeps ? slots : 0, n * ((widest + kWidth - 1) / kWidth * kWidth));
   // Columns before the first whole line of the result.
   const auto head_of = [&](Index first) {
     const Index beyond = static_cast<Index>(reinterpret_cast<std::uintptr_t>(out.row(first)) % kLine / sizeof(S));
-    return beyond > 0 ? kWidth - beyond : 0;
+    return may_stream && beyond > 0 ? kWidth - beyond : 0;
   };
   each_piece(x, together, exec, head_of, [&](Index first, Index count, int slot) {
     T* const room = keeps ? kept[slot] : nullptr;
-    const bool streams =
-        sizeof(S) == sizeof(T) && large && lie_side_by_side(out, first, count) && out.along.stride[0] % kWidth == 0;
+    const bool streams = may_stream && lie_side_by_side(out, first, count);
     const Index before = streams ? head_of(first) : 0, head = before < count ? before : count;
     if (head > 0) Columns<S, kLog>(x, temperature, first, head, room).map(out, false);
     if (count > head) Columns<S, kLog>(x, temperature, first + head, count - head, room).map(out, streams);
