@@ -136,17 +136,22 @@ void check_numbers() {
     for (int k = 0; k < 2 * n; ++k) {
       x[k] = std::ldexp(1.f + float((k * 7919 + round * 104729) % 8388593) * 0x1p-23f, (k + round) % 40 - 24);
       if (round % 10 == 0 && k % 5 == 0) x[k] = k % 2 ? 0.f : core::kInf<float>;
+      if (round % 3 == 0) x[k] = -x[k];
       want[k] = core::to_compute(core::to_storage<S>(x[k]));
       const float above = core::to_compute(core::to_storage<S>(std::nextafter(x[k], core::kInf<float>)));
-      const float below = core::to_compute(core::to_storage<S>(std::nextafter(x[k], 0.f)));
-      if (above != below && x[k] > 0) x[k] = want[k];
+      const float below = core::to_compute(core::to_storage<S>(std::nextafter(x[k], -core::kInf<float>)));
+      if (above != below && x[k] != 0) x[k] = want[k];
     }
     const auto a = Lanes<float>::load(x), b = Lanes<float>::load(x + n);
     cpu::store_numbers(to, a, b), expect("two registers of numbers", 2 * n);
     cpu::stream_numbers(to, a, b), cpu::stream_fence(), expect("two registers of numbers past the caches", 2 * n);
     cpu::store_numbers(to, a), expect("a register of numbers", n);
     cpu::stream_numbers(to, a), cpu::stream_fence(), expect("a register of numbers past the caches", n);
-    cpu::store_first_numbers(to, n - 1, a), want[n - 1] = 0, expect("the first numbers of a register", n);
+    const int count = round % n;
+    cpu::store_first_numbers(to, count, a), expect("the first numbers of a register", count);
+    cpu::store_first_numbers(to, count, a);
+    for (int k = count; k < 2 * n; ++k) want[k] = 0;
+    expect("and nothing after them", 2 * n);
   }
 }
 

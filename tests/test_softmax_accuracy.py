@@ -4,6 +4,7 @@ Every result on every built module; the other accuracy tests are in test_softmax
 """
 
 import functools
+import itertools
 
 import ml_dtypes
 import numpy as np
@@ -18,6 +19,7 @@ from ops.softmax import (
     HALF_DTYPES,
     LARGEST,
     LOGSUMEXP_OF_MAXIMUM_0_ULP,
+    REPEATED_NUMBERS,
     constant_row_reference,
     get_dtype,
     make_row,
@@ -223,6 +225,23 @@ def test_function_accuracy_of_the_worst_of_many_rows(backend, case, dtype):
                 case.name, got[k], case.reference(x[k], dtype), dtype, case.ulp[dtype],
                 floor=case.floor, backend=backend, hint=f"search, width {width}, {x[k].tolist()}",
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_function_accuracy_of_repeated_numbers(backend, name, dtype):
+    """A register of a row holds one number in all lanes, whatever their width; also in columns."""
+    case, function = CASES[name], getattr(softmap, name)
+    for numbers in REPEATED_NUMBERS[dtype]:
+        for lanes, times in itertools.product((2, 4, 8, 16), (1, 2, 13)):
+            row = np.tile(np.repeat(np.array(numbers, dtype), lanes), times)
+            exact = case.reference(numbers, dtype, counts=[lanes * times] * len(numbers))
+            bound = case.ulp[dtype]
+            got = function(row)[: lanes * len(numbers) : lanes]
+            check_ulp(name, got, exact, dtype, bound, backend=backend, hint=f"{lanes} x {times}")
+            columns = np.tile(np.repeat(np.array(numbers, dtype), lanes)[:, None], (times, 40))
+            got = function(columns, axis=0)[: lanes * len(numbers) : lanes, 5]
+            check_ulp(name, got, exact, dtype, bound, backend=backend, hint=f"columns, {lanes}")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -109,3 +109,18 @@ def test_what_is_alone_in_the_last_segment_counts(backend, n, what, dtype):
     elif what == -np.inf:
         kept = x[: n // 65_536 * 65_536]
         assert softmap.logsumexp(x) == pytest.approx(softmap.logsumexp(kept), rel=1e-7)
+
+
+@each_dtype
+def test_numbers_just_below_the_range_count(backend, dtype):
+    """Whole blocks beyond what a reference suits, before blocks that are within it."""
+    low = {"float32": -90135.0, "float64": -(2.0**47) * 1.01265}[dtype]
+    for above in (30.0, 2.0**40 if dtype == "float64" else 50.0, 200.0):
+        numbers = np.array([low, low + above], dtype)
+        want = CASES["softmax"].reference(numbers, dtype, counts=[1024, 1024])
+        x = np.repeat(numbers, 1024)
+        for rows in (x[None], np.stack([x, x])):
+            got = softmap.softmax(rows, axis=1)[0, ::1024]
+            check_ulp("softmax", got, want, dtype, 4, backend=backend, hint=f"{above}")
+            low_log, top_log = softmap.log_softmax(rows, axis=1)[0, ::1024]
+            np.testing.assert_allclose(low_log - top_log, numbers[0] - numbers[1], rtol=1e-6)

@@ -231,10 +231,11 @@ class Reference {
  public:
   T value = kNoReference<T>, limit = -kInf<T>;
   bool in_range = true;
-  // To one that suits `top`; false where none does, or for -inf, which needs none.
+  // To one that suits `top`; false where none does, or where z is so low that it is nothing beside any z in range.
   bool move(T top) {
+    constexpr T kFar = sizeof(T) == 4 ? T(128) : T(1100);
     if (!(top > -kScaledExpLimit<T>)) {
-      in_range &= top == -kInf<T>;
+      in_range &= top <= -kScaledExpLimit<T> - kFar;
       return false;
     }
     if (!(top < kScaledExpLimit<T>)) {

@@ -207,7 +207,7 @@ void store(LanesOf<S> v, S* p, int n) {
 }
 
 // One or two registers of numbers, of NaN only those that S has, or the first n lanes of one. Those of 16 bits are rounded in
-// fewer instructions: what lies halfway between two may go to either, though always to the same.
+// fewer instructions: what lies halfway between two may go away from 0, not to the even one.
 template <class S, class... L>
 void store_numbers(S* p, L... v) {
   if constexpr (sizeof(S) == 2) {

@@ -283,12 +283,12 @@ template <class S, class HeadOf, class Body>
 void each_piece(const Rows<const S>& x, Index together, const Exec& exec, const HeadOf& head_of, const Body& body) {
   const Index wide = x.across.extent[x.across.n - 1], n_of_wide = (wide + together - 1) / together;
   parallel_for(exec, n_pieces(x, together), 1, x.across.size() * x.along.size(), [&](Index begin, Index end, int slot) {
-      for (Index piece = begin; piece < end; ++piece) {
-                   const Index start = piece / n_of_wide * wide, done = piece % n_of_wide * together, head = head_of(start);
-                   const Index first = done > 0 ? done + head : 0, last = done + together + head;
-                   if (first < wide) body(start + first, (last < wide ? last : wide) - first, slot);
-                 }
-               });
+    for (Index piece = begin; piece < end; ++piece) {
+      const Index start = piece / n_of_wide * wide, done = piece % n_of_wide * together, head = head_of(start);
+      const Index first = done > 0 ? done + head : 0, last = done + together + head;
+      if (first < wide) body(start + first, (last < wide ? last : wide) - first, slot);
+    }
+  });
 }
 
 template <bool kLog, class S>

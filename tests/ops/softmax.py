@@ -128,7 +128,7 @@ def make_row(domain, width, dtype, seed=0):
         return DOMAINS[domain](rng, width, dtype).astype(get_dtype(dtype))
 
 
-# Found by search over some 10^8 rows: the worst of each operation and dtype.
+# Found by search over some 10^8 rows at random: the worst of each operation and dtype.
 HARD_ROWS = {
     "float32": [
         [-10.447550773620605, -1.8515112400054932, 0.9204829335212708],
@@ -136,6 +136,21 @@ HARD_ROWS = {
     "float64": [
         [-24.74473095213108, -28.084518609266993, -28.90805776523398, -30.239914796736823,
          -26.42071319529401, -29.517725813734323, -24.866703781774774, -26.393901375944548],
+    ],
+}  # fmt: skip
+
+# Numbers that a sum of lanes meets again and again, so that each addition is rounded the same way;
+# found by climbing, the worst of some 10^6.
+REPEATED_NUMBERS = {
+    "float32": [
+        [14.756895065307617, 4.376302242279053, 3.1824698448181152, 4.062917709350586,
+         6.429141044616699, 7.844958305358887, 1.9395203590393066, 3.1949825286865234],
+    ],
+    "float64": [
+        [-40.80304886137159, -41.329991404594374, -42.62468549902292, -37.64829227123617,
+         -42.44882984457601, -33.72834011537344, -40.00459716895674, -41.64397831379511],
+        [-38.29037457728128, -42.57818861832128, -40.259728628739026, -38.72905640691362,
+         -29.802807907793703, -40.042927859117434, -40.82770742800861, -36.48030117620647],
     ],
 }  # fmt: skip
 
