@@ -284,6 +284,25 @@ def test_ordinal_cross_entropy():
     assert ordinal.cross_entropy([-INF, -INF], 0) == 0  # NaN as log sigmoid(z) - z
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ebv_takes_features_of_any_length(backend, dtype):
+    rng = np.random.default_rng(5)
+    f, b = rng.normal(size=(3, 8)).astype(dtype), rng.normal(size=(4, 8)).astype(dtype)
+    want = ebv.log_probabilities(f, b, temperature=0.5)
+    for size in (2.0**80, 2.0**-80) if dtype == "float32" else (2.0**600, 2.0**-600):
+        got = ebv.log_probabilities(f * b.dtype.type(size), b, temperature=0.5)
+        np.testing.assert_array_equal(got, want)
+        got = ebv.log_probabilities(f, b * b.dtype.type(size), temperature=0.5)
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("n", [50, 100, 200])
+def test_adaptive_compute_keeps_the_share_as_written(n):
+    for percent in range(1, 101):
+        kept = adaptive_compute.keep(np.arange(float(n)), fraction=percent / 100).sum()
+        assert kept == -(-percent * n // 100)
+
+
 def test_ebv_is_the_softmax_of_cosines(backend):
     rng = np.random.default_rng(4)
     f, b = rng.normal(0, 3, (3, 4)), rng.normal(0, 1, (5, 4))

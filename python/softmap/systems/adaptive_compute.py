@@ -153,7 +153,8 @@ def keep(scores: Any, *, fraction: float) -> Any:
     n = scores.shape[-1]
     unknown = np.isnan(scores)
     ordered = np.sort(np.where(unknown, -np.inf, scores) if unknown.any() else scores, axis=-1)
-    return scores >= ordered[..., n - int(np.ceil(fraction * n)), None]
+    share = fraction * n * (1 - 2**-51)  # 0.07 of 100 is 7, though the product is above
+    return scores >= ordered[..., n - int(np.ceil(share)), None]
 
 
 def temperature(n: int) -> float:

@@ -53,5 +53,7 @@ def log_probabilities(features: Any, basis: Any, *, temperature: float) -> Any:
     if features.shape[-1:] != basis.shape[1:] or basis.ndim != 2:
         rule = f"features of shape {features.shape} need (classes, {features.shape[-1:]})"
         raise_shape("ebv.log_probabilities", "basis", basis.shape, rule)
-    f, b = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (features, basis))
+    # By the largest component first, whose square may be out of range.
+    f, b = (a / np.linalg.norm(a, np.inf, axis=-1, keepdims=True) for a in (features, basis))
+    f, b = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (f, b))
     return log_softmax(f @ b.T, -1, temperature=temperature)
