@@ -347,7 +347,7 @@ def test_other_device(library):
 
 
 def test_results_are_dataclasses_of_device_arrays(library):
-    r = softmap.level_scores(library.put(X), [0, 1], [1, 2], mass=True)
+    r = softmap.level_scores(library.put(X), [0, 1], [1, 2], mass=True, mode=True)
     assert dataclasses.is_dataclass(r)
     assert all(isinstance(a, library.kind) for a in parts(r).values())
 
