@@ -1,5 +1,7 @@
 """Array libraries: what goes in comes out, with NumPy's bits, without a copy, or not at all."""
 
+# budget: over 400 lines: one promise after the other for each of many libraries
+
 import dataclasses
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """fit_many and score_against_anchors on every backend that can run here."""
 
+# budget: over 400 lines: a test a promise, on every backend
+
 import dataclasses
 import pickle
 

@@ -1,5 +1,7 @@
 """Anchors, clusters, groups, resampling, findings about the prior and the position, JSON."""
 
+# budget: over 400 lines: a test an option of the labelled fit
+
 import json
 import math
 import pickle

@@ -1,5 +1,7 @@
 """preference, preference_matrix, log_likelihood, pair_terms: accuracy, properties, messages."""
 
+# budget: over 400 lines: a test a function, its properties and its errors
+
 import functools
 
 import mpmath as mp

@@ -1,5 +1,7 @@
 """Recipes that read statistics of rows, against the definitions in 50 digits and plain loops."""
 
+# budget: over 400 lines: a test a recipe, with its reference
+
 import itertools
 import math
 from fractions import Fraction
